@@ -1,0 +1,13 @@
+# Makes OUT show every .lua file below ROOT through symbolic links, and drops links that dangle.
+file(GLOB_RECURSE old RELATIVE ${OUT} ${OUT}/*.lua)
+file(GLOB_RECURSE new RELATIVE ${ROOT} ${ROOT}/*.lua)
+foreach(file IN LISTS old)
+  if(NOT file IN_LIST new)
+    file(REMOVE ${OUT}/${file})
+  endif()
+endforeach()
+foreach(file IN LISTS new)
+  get_filename_component(folder ${OUT}/${file} DIRECTORY)
+  file(MAKE_DIRECTORY ${folder})
+  file(CREATE_LINK ${ROOT}/${file} ${OUT}/${file} SYMBOLIC)
+endforeach()

@@ -1,0 +1,59 @@
+/* bind.h - what the bindings share: Lua <-> C mechanism, no arithmetic, no policy.
+ *
+ * Rules: nothing between acquiring and releasing a C resource may call Lua (errors longjmp), so
+ * resources live in userdata made before they are acquired. A caller's mistake raises
+ * (luaL_error family); the world's failures return nil, message, code (rondo_push_error). */
+#ifndef RONDO_BIND_H
+#define RONDO_BIND_H
+
+#include "core/cpu.h"
+#include "core/pool.h"
+#include "rondo/tensor.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#define RONDO_TENSOR_META "rondo.tensor"
+
+/* The tensor at idx; raises Lua's "bad argument" error otherwise. */
+rondo_tensor *rondo_check_tensor(lua_State *L, int idx);
+
+/* The tensor at idx or NULL. */
+rondo_tensor *rondo_test_tensor(lua_State *L, int idx);
+
+/* Pushes a new row-major tensor with storage of its own inside the userdata, aligned to 64 bytes,
+ * contents undefined. Raises on overflow and when memory runs out. [-0, +1] */
+rondo_tensor *rondo_push_tensor(lua_State *L, rondo_dtype dtype, int rank, const int64_t *shape);
+
+/* Pushes a view: *view is copied, and the value at owner (a tensor, whose own owner is then taken,
+ * or any userdata whose __gc releases the memory) is kept alive as user value. [-0, +1] */
+rondo_tensor *rondo_push_view(lua_State *L, int owner, const rondo_tensor *view);
+
+/* Pushes nil, message, code and returns 3. */
+int rondo_push_error(lua_State *L, const rondo_error *e);
+
+/* Raises e's message as a Lua error at the caller's position. */
+int rondo_raise(lua_State *L, const rondo_error *e);
+
+/* The dtype named by the string at idx ("bf16", "bfloat16", ...); raises, listing all names. */
+rondo_dtype rondo_check_dtype(lua_State *L, int idx);
+
+/* This state's thread pool, made at first use, joined when the state closes. */
+rondo_pool *rondo_state_pool(lua_State *L);
+
+/* The kernels in use; raises when RONDO_ISA asks for what this processor cannot run. */
+const rondo_kernels *rondo_state_kernels(lua_State *L);
+
+/* Each part fills the table on top of the stack with its functions and registers its metatables.
+ * [-0, +0] Called once per state by luaopen_rondo_core. */
+void rondo_open_runtime(lua_State *L);    /* runtime.c: threads, isa, version */
+void rondo_open_tensor(lua_State *L);     /* tensor.c */
+void rondo_open_json(lua_State *L);       /* json.c */
+void rondo_open_checkpoint(lua_State *L); /* checkpoint.c: safetensors files and indexes */
+void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
+void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
+
+/* The module rondo.core. */
+__attribute__((visibility("default"))) int luaopen_rondo_core(lua_State *L);
+
+#endif

@@ -1,0 +1,142 @@
+/* pool.c - the thread pool. One mutex, two condition variables, an atomic task counter. */
+#define _GNU_SOURCE
+#include "core/pool.h"
+
+#include <fenv.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { MAX_THREADS = 1024 };
+
+typedef struct {
+  rondo_pool *pool;
+  int index;
+  pthread_t thread;
+} worker;
+
+struct rondo_pool {
+  pthread_mutex_t mutex;
+  pthread_cond_t work_arrived, work_done;
+  unsigned long generation; /* counts calls of rondo_pool_run; workers wait for it to move */
+  int busy;                 /* workers that have not finished the current generation */
+  bool closing;
+  size_t count;
+  _Atomic size_t next;
+  rondo_task task;
+  void *context;
+  pid_t owner; /* a forked child has this memory but not the threads */
+  int workers;
+  worker worker[];
+};
+
+/* Tasks start from the default floating-point environment and leave the thread's as it was. */
+static void run_tasks(rondo_pool *pool, int index) {
+  fenv_t saved;
+  fegetenv(&saved);
+  fesetenv(FE_DFL_ENV);
+  size_t task;
+  while ((task = atomic_fetch_add(&pool->next, 1)) < pool->count) {
+    pool->task(pool->context, task, index);
+  }
+  fesetenv(&saved);
+}
+
+static void *worker_main(void *argument) {
+  worker *self = argument;
+  rondo_pool *pool = self->pool;
+  unsigned long seen = 0;
+  pthread_mutex_lock(&pool->mutex);
+  for (;;) {
+    while (pool->generation == seen && !pool->closing) {
+      pthread_cond_wait(&pool->work_arrived, &pool->mutex);
+    }
+    if (pool->closing) break;
+    seen = pool->generation;
+    pthread_mutex_unlock(&pool->mutex);
+    run_tasks(pool, self->index);
+    pthread_mutex_lock(&pool->mutex);
+    if (--pool->busy == 0) pthread_cond_signal(&pool->work_done);
+  }
+  pthread_mutex_unlock(&pool->mutex);
+  return NULL;
+}
+
+/* Signals are the host's: workers block them all, so handlers run on the host's threads. */
+static void start_workers(rondo_pool *pool, int wanted) {
+  sigset_t all, saved;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &saved);
+  for (int i = 0; i < wanted; i++) {
+    worker *w = &pool->worker[pool->workers];
+    w->pool = pool;
+    w->index = pool->workers + 1;
+    if (pthread_create(&w->thread, NULL, worker_main, w) != 0) break;
+    pool->workers++;
+  }
+  pthread_sigmask(SIG_SETMASK, &saved, NULL);
+}
+
+rondo_pool *rondo_pool_new(int threads) {
+  if (threads <= 0) threads = rondo_processor_count();
+  if (threads > MAX_THREADS) threads = MAX_THREADS;
+  size_t others = (size_t)threads - 1;
+  rondo_pool *pool = calloc(1, sizeof *pool + others * sizeof(worker));
+  if (pool == NULL) return NULL;
+  pthread_mutex_init(&pool->mutex, NULL);
+  pthread_cond_init(&pool->work_arrived, NULL);
+  pthread_cond_init(&pool->work_done, NULL);
+  pool->owner = getpid();
+  start_workers(pool, (int)others);
+  return pool;
+}
+
+void rondo_pool_free(rondo_pool *pool) {
+  if (pool == NULL) return;
+  if (pool->owner == getpid()) {
+    pthread_mutex_lock(&pool->mutex);
+    pool->closing = true;
+    pthread_cond_broadcast(&pool->work_arrived);
+    pthread_mutex_unlock(&pool->mutex);
+    for (int i = 0; i < pool->workers; i++) pthread_join(pool->worker[i].thread, NULL);
+    pthread_cond_destroy(&pool->work_done);
+    pthread_cond_destroy(&pool->work_arrived);
+    pthread_mutex_destroy(&pool->mutex);
+  }
+  free(pool);
+}
+
+int rondo_pool_threads(const rondo_pool *pool) {
+  return pool->workers + 1;
+}
+
+void rondo_pool_run(rondo_pool *pool, size_t count, rondo_task task, void *context) {
+  bool alone = pool->workers == 0 || count < 2 || pool->owner != getpid();
+  pool->count = count;
+  pool->task = task;
+  pool->context = context;
+  atomic_store(&pool->next, 0);
+  if (alone) {
+    run_tasks(pool, 0);
+    return;
+  }
+  pthread_mutex_lock(&pool->mutex);
+  pool->busy = pool->workers;
+  pool->generation++;
+  pthread_cond_broadcast(&pool->work_arrived);
+  pthread_mutex_unlock(&pool->mutex);
+  run_tasks(pool, 0);
+  pthread_mutex_lock(&pool->mutex);
+  while (pool->busy > 0) pthread_cond_wait(&pool->work_done, &pool->mutex);
+  pthread_mutex_unlock(&pool->mutex);
+}
+
+int rondo_processor_count(void) {
+  cpu_set_t set;
+  int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+  return count > 0 ? count : 1;
+}

@@ -1,0 +1,33 @@
+/* pool.h - a thread pool that belongs to one owner (a Lua state or a host) and dies with it.
+ *
+ * Work is a number of independent tasks. Which thread runs which task is not fixed, so tasks must
+ * write to places of their own; then results do not depend on the number of threads. Tasks never
+ * see Lua. While tasks run, the floating-point environment is the default one (round to nearest,
+ * no flush-to-zero), whatever the host has set; the host's is restored afterwards. */
+#ifndef RONDO_CORE_POOL_H
+#define RONDO_CORE_POOL_H
+
+#include <stddef.h>
+
+typedef struct rondo_pool rondo_pool;
+
+/* task: 0 .. count-1; worker: 0 .. rondo_pool_threads()-1, for per-thread scratch memory. */
+typedef void (*rondo_task)(void *context, size_t task, int worker);
+
+/* threads: total, the caller's included; 0 means one per processor that this process may use.
+ * When the system gives fewer threads than asked, the pool works with those. NULL: no memory. */
+rondo_pool *rondo_pool_new(int threads);
+
+/* Joins all workers. NULL is fine. */
+void rondo_pool_free(rondo_pool *pool);
+
+int rondo_pool_threads(const rondo_pool *pool);
+
+/* Runs task 0 .. count-1 and returns when all are done. Must not be called from inside a task, and
+ * by one thread at a time. In a forked child it runs all tasks on the calling thread. */
+void rondo_pool_run(rondo_pool *pool, size_t count, rondo_task task, void *context);
+
+/* Processors that this process may run on (affinity mask), at least 1. */
+int rondo_processor_count(void);
+
+#endif
