@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.25)
 # Writes OUT: the Lua files FILES (comma-separated, relative to ROOT) as C arrays, and the table
 # rondo_lua_modules of { module name, chunk name, bytes, size }, closed by a row of zeros.
 string(REPLACE "," ";" FILES "${FILES}")

@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.25)
 # Makes OUT show every .lua file below ROOT through symbolic links, and drops links that dangle.
 file(GLOB_RECURSE old RELATIVE ${OUT} ${OUT}/*.lua)
 file(GLOB_RECURSE new RELATIVE ${ROOT} ${ROOT}/*.lua)

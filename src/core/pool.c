@@ -1,5 +1,4 @@
 /* pool.c - the thread pool. One mutex, two condition variables, an atomic task counter. */
-#define _GNU_SOURCE
 #include "core/pool.h"
 
 #include <fenv.h>

@@ -15,8 +15,76 @@ typedef void (*rondo_to_f32)(const void *source, float *restrict target, size_t 
  * (NaN in f8_e4m3, which has no infinity). */
 typedef void (*rondo_from_f32)(const float *restrict source, void *target, size_t n);
 
+/* ---- Number grids ---- */
+
+typedef enum rondo_grid_kind {
+  RONDO_SYMMETRIC,  /* integers low .. high, value scale * q */
+  RONDO_ASYMMETRIC, /* integers 0 .. high, value scale * (q - zero) */
+  RONDO_CODEBOOK    /* up to 16 values, value scale * value[i] */
+} rondo_grid_kind;
+
+/* A number grid, ready for use; made by rondo_grid_make (core/grid.h). */
+typedef struct rondo_grid {
+  rondo_grid_kind kind;
+  int bits;
+  bool full_range; /* symmetric: scale = range / 2^(bits-1), negative where max > |min| */
+  float low, high; /* the integer codes' bounds */
+  float divisor;   /* scale = range / divisor */
+  int entries;     /* codebook: values in rising order, cuts between neighbours, integer codes */
+  float value[16];
+  float cut[15];
+  int8_t code[16];
+  float decode[16]; /* value by the low four bits of the code */
+} rondo_grid;
+
+/* Smallest and largest value of a group; { INFINITY, -INFINITY } when nothing was seen. */
+typedef struct rondo_range {
+  float low, high;
+} rondo_range;
+
+/* What a group's codes are scaled by. zero is an integer, 0 on grids without a zero point. */
+typedef struct rondo_params {
+  float scale, zero;
+} rondo_params;
+
 typedef struct rondo_kernels {
   const char *isa;
+
+  /* The largest |x| as bits without sign: 0x7f800000 and above mean infinity or NaN. */
+  uint32_t (*largest_magnitude)(const float *restrict x, size_t n);
+
+  /* Widens *range to hold x. No NaN in x. */
+  void (*widen_range)(const float *restrict x, size_t n, rondo_range *range);
+
+  /* Scale and zero point of a group of that range, clipped to ratio times it. A group of zeros has
+   * the scale of the reference; the scale is infinite when the range overflows f32. */
+  rondo_params (*params_of)(const rondo_grid *grid, rondo_range range, float ratio);
+
+  /* Codes and dequantized values y of a group; either may be NULL. Signed codes are stored as
+   * two's complement bytes. */
+  void (*quantize_group)(const rondo_grid *grid, rondo_params p, const float *x, size_t n, float *y,
+                         uint8_t *codes);
+  void (*dequantize_group)(const rondo_grid *grid, rondo_params p, const uint8_t *restrict codes,
+                           size_t n, float *restrict y);
+
+  /* loss[r] += sum of weight * (x - y)^2 over the group when clipped to ratios[r]; weight: one a
+   * value, or NULL for ones. */
+  void (*group_losses)(const rondo_grid *grid, const float *x, const float *weight, size_t n,
+                       rondo_range range, const float *ratios, size_t count, double *loss);
+
+  /* Adds weight * (x - y)^2 and weight * x^2 of columns first .. first+n-1 of a row to 16 lanes
+   * each; fold_lanes sums lanes in the one fixed order. */
+  void (*add_error)(const float *restrict x, const float *restrict y, const float *restrict weight,
+                    size_t n, size_t first, double *restrict error, double *restrict norm);
+  double (*fold_lanes)(const double *lane);
+
+  /* Fields of `bits` bits in words of word_bytes; see pack.c. */
+  void (*pack_words)(const uint8_t *codes, size_t word_step, size_t field_step, size_t words,
+                     int fields, int last_fields, int bits, int word_bytes, void *target);
+  void (*unpack_words)(const void *source, size_t word_step, size_t field_step, size_t words,
+                       int fields, int last_fields, int bits, int word_bytes, bool sign,
+                       uint8_t *codes);
+
   rondo_to_f32 to_f32[RONDO_F8_E5M2 + 1];     /* by dtype; f64 .. f8_e5m2 */
   rondo_from_f32 from_f32[RONDO_F8_E5M2 + 1]; /* by dtype */
 } rondo_kernels;

@@ -3,9 +3,21 @@
 #include "kernels/kernels.h"
 
 #include "kernels/convert.c"
+#include "kernels/quant.c"
+#include "kernels/pack.c"
 
 const rondo_kernels RONDO_TABLE = {
     .isa = RONDO_ISA_NAME,
+    .largest_magnitude = largest_magnitude,
+    .widen_range = widen_range,
+    .params_of = params_of,
+    .quantize_group = quantize_group,
+    .dequantize_group = dequantize_group,
+    .group_losses = group_losses,
+    .add_error = add_error,
+    .fold_lanes = fold_lanes,
+    .pack_words = pack_words,
+    .unpack_words = unpack_words,
     .to_f32 = {[RONDO_F64] = f64_to_f32,
                [RONDO_F32] = f32_to_f32,
                [RONDO_F16] = f16_to_f32,

@@ -1,0 +1,78 @@
+/* quantize.h - a scheme over a tile of a weight matrix, on all threads.
+ *
+ * A tile is a 2-D piece [rows, cols] of a weight. Groups run along its columns (group_dim 1) or
+ * along its rows (group_dim 0): `group_size` elements each, the last one shorter when it does not
+ * divide. Where groups run across tiles, their ranges are collected over all tiles first
+ * (rondo_tile_ranges) and given to the other calls; `offset` then says at which element of the
+ * first group's line the tile begins. Results do not depend on the number of threads. */
+#ifndef RONDO_CORE_QUANTIZE_H
+#define RONDO_CORE_QUANTIZE_H
+
+#include "core/pool.h"
+#include "kernels/kernels.h"
+
+typedef struct rondo_quantizer {
+  const rondo_kernels *kernels;
+  rondo_pool *pool;
+  const rondo_grid *grid;
+  int group_dim;       /* 1: along the columns of a row, 0: along the rows of a column */
+  int64_t group_size;  /* at least 1 */
+  float ratio;         /* clip ratio (quantile), in (0, 1] */
+  bool keep_nonfinite; /* NaN and infinity pass through and count as 0; otherwise an error */
+} rondo_quantizer;
+
+/* Row-major or with a row stride; the last stride is 1. f32, f16 or bf16. */
+typedef struct rondo_tile {
+  const void *data;
+  rondo_dtype dtype;
+  int64_t rows, cols, row_stride; /* stride in elements */
+  int64_t offset;                 /* see above; 0 when `ranges` is NULL */
+  rondo_range *ranges;            /* [lines, groups]: lines are rows (dim 1) or columns (dim 0) */
+  int64_t range_groups;           /* groups per line in `ranges` */
+  const float *weight;            /* importance per column of the tile, or NULL */
+} rondo_tile;
+
+/* Everything optional, all row-major. Scales and zeros: [rows, groups] for group_dim 1, and
+ * [groups, cols] for group_dim 0; only without given ranges. */
+typedef struct rondo_quantized {
+  void *values; /* [rows, cols] dequantized */
+  rondo_dtype values_dtype;
+  uint8_t *codes; /* [rows, cols] */
+  float *scales;
+  uint8_t *zeros;
+  bool want_error;
+  double error, norm; /* sums of weight*(x-y)^2 and weight*x^2, y as stored in `values` */
+} rondo_quantized;
+
+/* Where a tile cannot be quantized: status RONDO_NONFINITE with the 0-based place. */
+typedef struct rondo_place {
+  rondo_status status; /* RONDO_OK, RONDO_NONFINITE, RONDO_MEMORY */
+  bool scale;          /* the group's scale is not finite, rather than a weight */
+  int64_t row, col;    /* the weight, or the group's first weight */
+} rondo_place;
+
+/* Quantizes the tile. False: *place says why, outputs are unspecified. */
+bool rondo_tile_quantize(const rondo_quantizer *q, const rondo_tile *tile, rondo_quantized *out,
+                         rondo_place *place);
+
+/* Widens tile->ranges (made ready with rondo_ranges_clear) by the tile's values. */
+bool rondo_tile_ranges(const rondo_quantizer *q, const rondo_tile *tile, rondo_place *place);
+void rondo_ranges_clear(rondo_range *ranges, size_t count);
+
+/* Scales and zeros of `count` ranges. False when one is not finite; *bad is its index then. */
+bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, size_t count,
+                         float *scales, uint8_t *zeros, size_t *bad);
+
+/* loss[r] += the tile's squared error (weighted) when every group is clipped to ratios[r]. */
+bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const float *ratios,
+                       size_t count, double *loss, rondo_place *place);
+
+/* Sums of weight*(x-y)^2 and weight*x^2 over two tiles of the same shape. */
+bool rondo_tile_error(const rondo_quantizer *q, const rondo_tile *x, const rondo_tile *y,
+                      double *error, double *norm);
+
+/* values [rows, cols] f32 from codes, scales and zeros (NULL: none) of a whole tile. */
+bool rondo_tile_dequantize(const rondo_quantizer *q, const uint8_t *codes, int64_t rows,
+                           int64_t cols, const float *scales, const uint8_t *zeros, float *values);
+
+#endif
