@@ -1,0 +1,157 @@
+/* gather.c - strided views into arrays and back, run by run along the last dimension. */
+#include "core/gather.h"
+
+#include "core/dtype.h"
+#include "core/tensor.h"
+
+#include <string.h>
+
+/* Where a walk through a coalesced view stands. */
+typedef struct {
+  const rondo_tensor *t;
+  int64_t index[RONDO_MAX_RANK];
+  char *at;
+  size_t size; /* bytes of one element */
+} walk;
+
+static walk walk_to(const rondo_tensor *t, int64_t first) {
+  walk w = {.t = t, .at = t->data, .size = rondo_dtype_size(t->dtype)};
+  int64_t offset = 0;
+  for (int d = t->rank - 1; d >= 0; d--) {
+    w.index[d] = first % t->shape[d];
+    first /= t->shape[d];
+    offset += w.index[d] * t->stride[d];
+  }
+  w.at += offset * (int64_t)w.size;
+  return w;
+}
+
+/* Elements left in the current run, at most count. */
+static size_t run_length(const walk *w, size_t count) {
+  int last = w->t->rank - 1;
+  size_t left = (size_t)(w->t->shape[last] - w->index[last]);
+  return left < count ? left : count;
+}
+
+/* Goes on by a whole or partial run; carries into the dimensions before the last. */
+static void advance(walk *w, size_t run) {
+  const rondo_tensor *t = w->t;
+  int64_t size = (int64_t)w->size;
+  int d = t->rank - 1;
+  w->index[d] += (int64_t)run;
+  w->at += (int64_t)run * t->stride[d] * size;
+  while (d > 0 && w->index[d] == t->shape[d]) {
+    w->at -= w->index[d] * t->stride[d] * size;
+    w->index[d--] = 0;
+    w->index[d]++;
+    w->at += t->stride[d] * size;
+  }
+}
+
+/* n elements, source and target steps in bytes. */
+#define MOVE(bytes)                                                              \
+  for (size_t i = 0; i < n; i++, target += target_step, source += source_step) { \
+    memcpy(target, source, bytes);                                               \
+  }                                                                              \
+  break
+
+static void move(char *target, int64_t target_step, const char *source, int64_t source_step,
+                 size_t size, size_t n) {
+  if (target_step == (int64_t)size && source_step == (int64_t)size) {
+    memcpy(target, source, n * size);
+    return;
+  }
+  switch (size) {
+  case 1:
+    MOVE(1);
+  case 2:
+    MOVE(2);
+  case 4:
+    MOVE(4);
+  default:
+    MOVE(8);
+  }
+}
+
+const void *rondo_peek(const rondo_tensor *t, int64_t first, size_t count) {
+  if (t->rank == 1 && (t->stride[0] == 1 || count == 1)) return walk_to(t, first).at;
+  if (t->rank == 1 || t->stride[t->rank - 1] != 1) return NULL;
+  walk w = walk_to(t, first);
+  return run_length(&w, count) == count ? w.at : NULL;
+}
+
+void rondo_gather(const rondo_tensor *t, int64_t first, size_t count, void *out) {
+  if (count == 0) return;
+  walk w = walk_to(t, first);
+  char *target = out;
+  int64_t size = (int64_t)w.size, step = t->stride[t->rank - 1] * size;
+  while (count > 0) {
+    size_t run = run_length(&w, count);
+    move(target, size, w.at, step, w.size, run);
+    target += run * w.size;
+    count -= run;
+    if (count > 0) advance(&w, run);
+  }
+}
+
+void rondo_scatter(const rondo_tensor *t, int64_t first, size_t count, const void *in) {
+  if (count == 0) return;
+  walk w = walk_to(t, first);
+  const char *source = in;
+  int64_t size = (int64_t)w.size, step = t->stride[t->rank - 1] * size;
+  while (count > 0) {
+    size_t run = run_length(&w, count);
+    move(w.at, step, source, size, w.size, run);
+    source += run * w.size;
+    count -= run;
+    if (count > 0) advance(&w, run);
+  }
+}
+
+/* rows x cols elements; source steps in bytes, target row-major with rows `pitch` bytes apart.
+ * Small tiles, so that columns of the source stay in the cache until their neighbours are read. */
+static void copy_tiles(char *target, int64_t pitch, const char *source, int64_t row_step,
+                       int64_t col_step, size_t size, int64_t rows, int64_t cols) {
+  enum { TILE = 32 };
+  for (int64_t r = 0; r < rows; r += TILE) {
+    for (int64_t c = 0; c < cols; c += TILE) {
+      int64_t r_end = r + TILE < rows ? r + TILE : rows;
+      int64_t width = c + TILE < cols ? TILE : cols - c;
+      for (int64_t i = r; i < r_end; i++) {
+        move(target + i * pitch + c * (int64_t)size, (int64_t)size,
+             source + i * row_step + c * col_step, col_step, size, (size_t)width);
+      }
+    }
+  }
+}
+
+/* Matrices one after the other: the last two dimensions of a coalesced view, transposed. */
+static void copy_matrices(const rondo_tensor *t, char *out) {
+  int r = t->rank - 2, c = t->rank - 1;
+  rondo_tensor corners = *t;
+  corners.rank = r;
+  rondo_tensor_coalesce(&corners);
+  size_t size = rondo_dtype_size(t->dtype);
+  int64_t count = rondo_tensor_count(&corners), step = (int64_t)size;
+  for (int64_t i = 0; i < count; i++) {
+    walk w = walk_to(&corners, i);
+    copy_tiles(out, t->shape[c] * step, w.at, t->stride[r] * step, t->stride[c] * step, size,
+               t->shape[r], t->shape[c]);
+    out += t->shape[r] * t->shape[c] * step;
+  }
+}
+
+void rondo_copy_out(const rondo_tensor *t, void *out) {
+  if (rondo_dtype_is_opaque(t->dtype) || rondo_tensor_is_row_major(t)) {
+    size_t bytes = rondo_tensor_bytes(t);
+    if (bytes > 0) memcpy(out, t->data, bytes);
+    return;
+  }
+  rondo_tensor view = *t;
+  rondo_tensor_coalesce(&view);
+  if (view.rank >= 2 && view.stride[view.rank - 2] == 1) {
+    copy_matrices(&view, out);
+  } else {
+    rondo_gather(&view, 0, (size_t)rondo_tensor_count(&view), out);
+  }
+}

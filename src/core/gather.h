@@ -1,0 +1,22 @@
+/* gather.h - the elements of any view as plain arrays in row-major order, and back.
+ *
+ * Views here have been through rondo_tensor_coalesce (which keeps the order); ranges count
+ * elements of that order. Sources may be unaligned. Arithmetic types only. */
+#ifndef RONDO_CORE_GATHER_H
+#define RONDO_CORE_GATHER_H
+
+#include "rondo/tensor.h"
+
+/* Elements first .. first+count-1 where they lie, if they lie one after the other; else NULL. */
+const void *rondo_peek(const rondo_tensor *t, int64_t first, size_t count);
+
+/* Copies elements first .. first+count-1 to out. */
+void rondo_gather(const rondo_tensor *t, int64_t first, size_t count, void *out);
+
+/* Copies the array in to elements first .. first+count-1. */
+void rondo_scatter(const rondo_tensor *t, int64_t first, size_t count, const void *in);
+
+/* All elements of any tensor, opaque ones too, to a row-major array. */
+void rondo_copy_out(const rondo_tensor *t, void *out);
+
+#endif
