@@ -1,5 +1,11 @@
-/* runtime.c - what belongs to a Lua state as a whole: its thread pool, the kernels in use. */
+/* runtime.c - what belongs to a Lua state as a whole: its thread pool, the kernels in use; and what
+ * Lua's own libraries do not tell: whether a descriptor is a terminal, a clock that never steps. */
 #include "bind/bind.h"
+
+#include <limits.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
 
 static const char pool_key = 'p'; /* its address is the registry key of the pool's userdata */
 
@@ -59,6 +65,28 @@ static int isa(lua_State *L) {
   return 2;
 }
 
+/* isatty(descriptor) -> whether it is a terminal, and its width in columns where it is known. */
+static int is_terminal(lua_State *L) {
+  lua_Integer descriptor = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, descriptor >= 0 && descriptor <= INT_MAX, 1, "a file descriptor is expected");
+  lua_pushboolean(L, isatty((int)descriptor));
+  struct winsize window;
+  if (!lua_toboolean(L, -1) || ioctl((int)descriptor, TIOCGWINSZ, &window) != 0 ||
+      window.ws_col == 0) {
+    return 1;
+  }
+  lua_pushinteger(L, window.ws_col);
+  return 2;
+}
+
+/* monotonic() -> seconds since some fixed moment, never stepping back. */
+static int monotonic(lua_State *L) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+  return 1;
+}
+
 void rondo_open_runtime(lua_State *L) {
   rondo_pool **slot = lua_newuserdatauv(L, sizeof *slot, 0);
   *slot = NULL;
@@ -70,6 +98,10 @@ void rondo_open_runtime(lua_State *L) {
 
   lua_pushliteral(L, RONDO_VERSION);
   lua_setfield(L, -2, "version");
-  static const luaL_Reg functions[] = {{"threads", threads}, {"isa", isa}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"threads", threads},
+                                       {"isa", isa},
+                                       {"isatty", is_terminal},
+                                       {"monotonic", monotonic},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }
