@@ -47,6 +47,47 @@ typedef struct rondo_params {
   float scale, zero;
 } rondo_params;
 
+/* ---- Elementwise ---- */
+
+/* The bitwise ones are for integers alone, which core/arith.c does. */
+typedef enum rondo_binary {
+  RONDO_ADD,
+  RONDO_SUBTRACT,
+  RONDO_MULTIPLY,
+  RONDO_DIVIDE,
+  RONDO_MINIMUM, /* NaN if either is; -0 lies before +0 */
+  RONDO_MAXIMUM,
+  RONDO_FLOOR_DIVIDE,
+  RONDO_MODULO, /* the sign of the divisor, as in Lua */
+  RONDO_POWER,  /* elementary.h */
+  RONDO_AND,
+  RONDO_OR,
+  RONDO_XOR
+} rondo_binary;
+
+typedef enum rondo_unary {
+  RONDO_NEGATE,
+  RONDO_ABSOLUTE,
+  RONDO_SQUARE_ROOT,
+  RONDO_EXP, /* elementary.h */
+  RONDO_LOG,
+  RONDO_ROUND, /* half to even; the sign of zero is kept in the next three too */
+  RONDO_FLOOR,
+  RONDO_CEIL,
+  RONDO_SIGN,
+  RONDO_SQUARE,
+  RONDO_NOT
+} rondo_unary;
+
+typedef enum rondo_comparison {
+  RONDO_EQUAL,
+  RONDO_NOT_EQUAL,
+  RONDO_LESS,
+  RONDO_LESS_EQUAL,
+  RONDO_GREATER,
+  RONDO_GREATER_EQUAL
+} rondo_comparison;
+
 typedef struct rondo_kernels {
   const char *isa;
 
@@ -84,6 +125,26 @@ typedef struct rondo_kernels {
   void (*unpack_words)(const void *source, size_t word_step, size_t field_step, size_t words,
                        int fields, int last_fields, int bits, int word_bytes, bool sign,
                        uint8_t *codes);
+
+  /* out[i] = a[i] op b[i]; NaN results are the positive quiet NaN without payload (elementwise.c).
+   * out overlaps neither source. */
+  void (*binary_f32)(rondo_binary op, const float *restrict a, const float *restrict b,
+                     float *restrict out, size_t n);
+  void (*binary_f64)(rondo_binary op, const double *restrict a, const double *restrict b,
+                     double *restrict out, size_t n);
+  void (*unary_f32)(rondo_unary op, const float *restrict a, float *restrict out, size_t n);
+  void (*unary_f64)(rondo_unary op, const double *restrict a, double *restrict out, size_t n);
+  void (*compare_f32)(rondo_comparison op, const float *restrict a, const float *restrict b,
+                      uint8_t *restrict out, size_t n);
+  void (*compare_f64)(rondo_comparison op, const double *restrict a, const double *restrict b,
+                      uint8_t *restrict out, size_t n);
+
+  /* Sums of x, and of (x - center)^2, in sixteen lanes folded in the one fixed order. */
+  double (*sum_f64)(const double *restrict x, size_t n);
+  double (*sum_squares_f64)(const double *restrict x, double center, size_t n);
+
+  /* Widens *low .. *high to hold x, NaN apart, which are counted in *nans. */
+  void (*range_f64)(const double *restrict x, size_t n, double *low, double *high, size_t *nans);
 
   rondo_to_f32 to_f32[RONDO_F8_E5M2 + 1];     /* by dtype; f64 .. f8_e5m2 */
   rondo_from_f32 from_f32[RONDO_F8_E5M2 + 1]; /* by dtype */

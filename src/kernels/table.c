@@ -5,6 +5,7 @@
 #include "kernels/convert.c"
 #include "kernels/quant.c"
 #include "kernels/pack.c"
+#include "kernels/elementwise.c"
 
 const rondo_kernels RONDO_TABLE = {
     .isa = RONDO_ISA_NAME,
@@ -18,6 +19,15 @@ const rondo_kernels RONDO_TABLE = {
     .fold_lanes = fold_lanes,
     .pack_words = pack_words,
     .unpack_words = unpack_words,
+    .binary_f32 = binary_f32,
+    .binary_f64 = binary_f64,
+    .unary_f32 = unary_f32,
+    .unary_f64 = unary_f64,
+    .compare_f32 = compare_f32,
+    .compare_f64 = compare_f64,
+    .sum_f64 = sum_f64,
+    .sum_squares_f64 = sum_squares_f64,
+    .range_f64 = range_f64,
     .to_f32 = {[RONDO_F64] = f64_to_f32,
                [RONDO_F32] = f32_to_f32,
                [RONDO_F16] = f16_to_f32,
