@@ -1,8 +1,63 @@
--- rondo: the module that `require "rondo"` gives. Everything public hangs here; parts load at
--- first use, so that requiring rondo costs next to nothing.
+-- rondo: the module that `require "rondo"` gives. Everything public hangs here; parts load at first
+-- use, so that requiring rondo costs next to nothing.
+--
+--   rondo.open(path)                     a model: safetensors file, or Hugging Face folder
+--   rondo.quantize(model, dir, options)  a quantized checkpoint; rondo.plan(model, options) before it
+--   rondo.rtn                            the reference functions
+--   rondo.tensor, zeros, full, arange, rand, randn, from_bytes, is_tensor
+--   rondo.safetensors, rondo.json, rondo.model, rondo.pattern, rondo.compare
 
 local core = require "rondo.core"
 
-local rondo = { version = core.version }
+local rondo = {
+  version = core.version,
+  tensor = core.tensor, zeros = core.zeros, full = core.full, arange = core.arange,
+  rand = core.rand, randn = core.randn, from_bytes = core.from_bytes, is_tensor = core.is_tensor,
+}
 
-return rondo
+--- The number of threads that this Lua state computes with; with an argument sets it first
+--- (0: one per processor).
+rondo.threads = core.threads
+
+--- The instruction set in use ("base", "v3", "v4"), and the list of those that run here. The
+--- environment variable RONDO_ISA forces one.
+rondo.isa = core.isa
+
+--- Opens a model: headers only. See rondo.model.
+-- @param path  a Hugging Face folder, its index, or one safetensors file
+-- @param options  { mode = "map" (tensors are views of the mapped file) or "read" (copies) }
+-- @return the model, or nil, message, code
+function rondo.open(path, options)
+  return require("rondo.model").open(path, options)
+end
+
+--- Quantizes a model into a new folder; see rondo.quantize.run in lua/rondo/quantize.lua.
+function rondo.quantize(model, dir, options)
+  return require("rondo.quantize").run(model, dir, options, 2)
+end
+
+--- Plans a quantization without touching weights; see plan.make in lua/rondo/plan.lua.
+function rondo.plan(model, options)
+  return require("rondo.plan").make(model, options, 2)
+end
+
+--- Compares two checkpoints layer by layer; see lua/rondo/compare.lua.
+function rondo.compare(a, b)
+  return require("rondo.compare").run(a, b)
+end
+
+-- Modules that are fields, loaded when first used.
+local modules = { rtn = true, safetensors = true, json = true, model = true, pattern = true }
+
+local meta = { __metatable = "locked" }
+
+function meta.__index(self, name)
+  if modules[name] then
+    local module = require("rondo." .. name)
+    rawset(self, name, module)
+    return module
+  end
+  error("rondo has no field '" .. tostring(name) .. "'", 2)
+end
+
+return setmetatable(rondo, meta)

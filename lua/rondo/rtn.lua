@@ -16,14 +16,13 @@
 --   * unpacking honours the zero point.
 
 local core = require "rondo.core"
+local execute = require "rondo.execute"
 local options = require "rondo.options"
+local plan = require "rondo.plan"
 local scheme_of = require "rondo.scheme"
+local search_ratios = require("rondo.stream").search_ratios
 
 local rtn = {}
-
---- The clip ratios that the search tries: 1 - i/200 for i = 0 .. 39.
-local search_ratios = {}
-for i = 0, 39 do search_ratios[i + 1] = 1 - i / 200 end
 
 -- ---- Options ----
 
@@ -256,6 +255,63 @@ function rtn.search_clip(weight, o)
   return search_ratios[first_smallest(means)], means
 end
 
-rtn.search_ratios = search_ratios
+-- ---- Over a model ----
+
+local description = {
+  num_bits = rules.num_bits,
+  group_size = but(rules.group_size, { default = 32 }),
+  scheme = rules.scheme,
+  quantile = rules.quantile,
+  weight_config = { kind = "table" },
+  return_int = rules.flag,
+  data_type = rules.data_type,
+  enable_full_range = rules.flag,
+  enable_mse_search = rules.flag,
+  group_dim = { kind = "integer", min = 0, max = 1, default = 1 },
+  compression_dtype = plan.description.compression_dtype,
+  compression_dim = plan.description.compression_dim,
+  scale_dtype = plan.description.scale_dtype,
+  nonfinite = rules.nonfinite,
+}
+
+--- Quantizes all linear layers of a model, lm_head and routers included, as the reference does (the
+--- command leaves those two out by default).
+--
+-- The weights are looked at once, so that NaN, infinity and overflowing scales are errors here; the
+-- quantized tensors are computed when they are asked for, so a model of any size fits.
+-- @param model  what rondo.open gives
+-- @param o  num_bits = 4; group_size = 32; scheme = "asym"; quantile = 1.0; data_type = "int";
+--           enable_full_range = false; enable_mse_search = false (the searched ratio replaces any
+--           quantile); group_dim = 1; nonfinite = "error";
+--           weight_config = {}: by module path { bits, group_size, scheme, quantile, gptq_perm }: a
+--           field that is missing takes the call's value, but quantile 1.0; gptq_perm is checked and
+--           unused, as in the reference;
+--           return_int = false: with it packed layers, for compression_dtype = "int32" ("int8",
+--           "int16", "int64"), compression_dim = 1, scale_dtype = "float32"
+-- @return a model: fake-quantized weights in the source's dtype, or with return_int P.packed_weight,
+--         P.scale, P.packed_zp, P.bias; or nil, message, code where files cannot be read
+function rtn.rtn_quantize(model, o)
+  o = options.check("rtn_quantize", o, description)
+  if type(model) ~= "table" or not model.layers then
+    error("rtn_quantize: a model from rondo.open is expected, not a " .. type(model), 2)
+  end
+  local made, message, code = plan.make(model, {
+    bits = o.num_bits, group_size = o.group_size, scheme = o.scheme, quantile = o.quantile,
+    config = o.weight_config, format = o.return_int and "packed" or "fake", dtype = o.data_type,
+    full_range = o.enable_full_range, mse_search = o.enable_mse_search, group_dim = o.group_dim,
+    compression_dtype = o.compression_dtype, compression_dim = o.compression_dim,
+    scale_dtype = o.scale_dtype, nonfinite = o.nonfinite, reference = true,
+  }, 2)
+  if not made then return nil, message, code end
+  for _, job in ipairs(made.jobs) do
+    if job.action == "quantize" then
+      local good
+      good, message, code = execute.check(job, o.nonfinite == "keep")
+      if not good and code == "nonfinite" then error("rtn_quantize: " .. message, 2) end
+      if not good then return nil, message, code end
+    end
+  end
+  return require("rondo.model.quantized").new(made)
+end
 
 return rtn

@@ -81,6 +81,16 @@ static const float *weight_field(lua_State *L, int options, int64_t cols) {
   return buffer_field(L, options, "weight", RONDO_F32, cols);
 }
 
+/* options.scale_dtype, the type that scales will be stored in. */
+static rondo_dtype scale_dtype_field(lua_State *L) {
+  rondo_dtype dtype = RONDO_F32;
+  if (lua_getfield(L, 3, "scale_dtype") != LUA_TNIL) dtype = rondo_check_dtype(L, -1);
+  lua_pop(L, 1);
+  bool known = dtype == RONDO_F32 || dtype == RONDO_F16 || dtype == RONDO_BF16;
+  luaL_argcheck(L, known, 3, "scale_dtype is f32, f16 or bf16");
+  return dtype;
+}
+
 static int64_t groups_along(const rondo_quantizer *q, const rondo_tile *tile) {
   return ceil_div_i64(q->group_dim == 0 ? tile->rows : tile->cols, q->group_size);
 }
@@ -92,6 +102,7 @@ static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
   *tile = check_tile(L, 2);
   luaL_checktype(L, 3, LUA_TTABLE);
   rondo_quantizer q = {.grid = grid, .ratio = 1.0f};
+  q.scale_dtype = scale_dtype_field(L);
   q.group_dim = (int)integer_field(L, 3, "group_dim", 1);
   luaL_argcheck(L, q.group_dim == 0 || q.group_dim == 1, 3, "group_dim is 0 or 1");
   int64_t line = q.group_dim == 0 ? tile->rows : tile->cols;
@@ -224,6 +235,7 @@ static int params(lua_State *L) {
   luaL_checktype(L, 3, LUA_TTABLE);
   rondo_quantizer q = {.grid = grid, .ratio = 1.0f, .kernels = rondo_state_kernels(L)};
   q.pool = rondo_state_pool(L);
+  q.scale_dtype = scale_dtype_field(L);
   if (lua_getfield(L, 3, "ratio") != LUA_TNIL) q.ratio = (float)luaL_checknumber(L, -1);
   lua_pop(L, 1);
   int64_t count = 1;
@@ -276,7 +288,8 @@ static int squared_error(lua_State *L) {
   double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2);
   luaL_argcheck(L, sums != NULL, 3, "field 'sums' is missing");
   x.weight = weight_field(L, 3, x.cols);
-  rondo_quantizer q = {.kernels = rondo_state_kernels(L), .group_dim = 1, .group_size = 1};
+  rondo_quantizer q = {
+      .kernels = rondo_state_kernels(L), .group_dim = 1, .group_size = 1, .scale_dtype = RONDO_F32};
   q.pool = rondo_state_pool(L);
   double error = sums[0], norm = sums[1];
   if (!rondo_tile_error(&q, &x, &y, &error, &norm)) return luaL_error(L, "not enough memory");

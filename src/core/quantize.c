@@ -93,6 +93,26 @@ static void load(const job *j, const rondo_tile *tile, int64_t row, int64_t col,
   j->q->kernels->to_f32[tile->dtype](address(tile, row, col), x, (size_t)n);
 }
 
+/* The scale as a reader of the stored one sees it. */
+static float stored_scale(const rondo_quantizer *q, float scale) {
+  if (q->scale_dtype == RONDO_F32) return scale;
+  uint16_t narrow;
+  float wide;
+  q->kernels->from_f32[q->scale_dtype](&scale, &narrow, 1);
+  q->kernels->to_f32[q->scale_dtype](&narrow, &wide, 1);
+  return wide;
+}
+
+/* Codes come from the f32 scale; values from the one that is stored beside the codes. */
+static void quantize_values(const job *j, rondo_params p, const float *x, size_t n, float *y,
+                            uint8_t *codes) {
+  const rondo_kernels *k = j->q->kernels;
+  rondo_params stored = {stored_scale(j->q, p.scale), p.zero};
+  bool same = stored.scale == p.scale || codes == NULL;
+  k->quantize_group(j->q->grid, p, x, n, same ? y : NULL, codes);
+  if (!same && y != NULL) k->dequantize_group(j->q->grid, stored, codes, n, y);
+}
+
 /* Range and parameters of one group, or of the part of it that this tile holds. */
 static bool group_params(job *j, int64_t line, int64_t group, const float *x, size_t n,
                          rondo_range *range, rondo_params *params) {
@@ -105,7 +125,7 @@ static bool group_params(job *j, int64_t line, int64_t group, const float *x, si
     k->widen_range(x, n, range);
   }
   *params = k->params_of(j->q->grid, *range, j->q->ratio);
-  return isfinite(params->scale);
+  return isfinite(stored_scale(j->q, params->scale));
 }
 
 static void store_params(job *j, int64_t line, int64_t group, rondo_params p) {
@@ -137,8 +157,8 @@ static void quantize_line(job *j, int64_t line, int64_t start, const float *x, i
                       j->ratios, j->ratio_count, loss);
     } else {
       store_params(j, line, group, p);
-      k->quantize_group(j->q->grid, p, x + at, (size_t)m, y == NULL ? NULL : y + at,
-                        codes == NULL ? NULL : codes + at);
+      quantize_values(j, p, x + at, (size_t)m, y == NULL ? NULL : y + at,
+                      codes == NULL ? NULL : codes + at);
     }
     at += m;
   }
@@ -417,16 +437,32 @@ void rondo_ranges_clear(rondo_range *ranges, size_t count) {
   for (size_t i = 0; i < count; i++) ranges[i] = (rondo_range){INFINITY, -INFINITY};
 }
 
+typedef struct {
+  const rondo_quantizer *q;
+  const rondo_range *ranges;
+  size_t count, good; /* good: ranges before the first whose scale is not finite */
+  float *scales;
+  uint8_t *zeros;
+} params_job;
+
+static void params_task(void *context, size_t task, int worker) {
+  (void)task;
+  (void)worker;
+  params_job *j = context;
+  for (; j->good < j->count; j->good++) {
+    rondo_params p = j->q->kernels->params_of(j->q->grid, j->ranges[j->good], j->q->ratio);
+    if (!isfinite(stored_scale(j->q, p.scale))) return;
+    if (j->scales != NULL) j->scales[j->good] = p.scale;
+    if (j->zeros != NULL) j->zeros[j->good] = (uint8_t)(int32_t)p.zero;
+  }
+}
+
 bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, size_t count,
                          float *scales, uint8_t *zeros, size_t *bad) {
-  for (size_t i = 0; i < count; i++) {
-    rondo_params p = q->kernels->params_of(q->grid, ranges[i], q->ratio);
-    *bad = i;
-    if (!isfinite(p.scale)) return false;
-    if (scales != NULL) scales[i] = p.scale;
-    if (zeros != NULL) zeros[i] = (uint8_t)(int32_t)p.zero;
-  }
-  return true;
+  params_job j = {q, ranges, count, 0, scales, zeros};
+  rondo_pool_run(q->pool, 1, params_task, &j); /* a task: it has the right FP environment */
+  *bad = j.good;
+  return j.good == count;
 }
 
 bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const float *ratios,

@@ -15,10 +15,12 @@ typedef struct rondo_quantizer {
   const rondo_kernels *kernels;
   rondo_pool *pool;
   const rondo_grid *grid;
-  int group_dim;       /* 1: along the columns of a row, 0: along the rows of a column */
-  int64_t group_size;  /* at least 1 */
-  float ratio;         /* clip ratio (quantile), in (0, 1] */
-  bool keep_nonfinite; /* NaN and infinity pass through and count as 0; otherwise an error */
+  int group_dim;           /* 1: along the columns of a row, 0: along the rows of a column */
+  int64_t group_size;      /* at least 1 */
+  float ratio;             /* clip ratio (quantile), in (0, 1] */
+  rondo_dtype scale_dtype; /* f32, f16 or bf16: the type that scales are stored in; codes come from
+                              the f32 scale, dequantized values from the stored one */
+  bool keep_nonfinite;     /* NaN and infinity pass through and count as 0; otherwise an error */
 } rondo_quantizer;
 
 /* Row-major or with a row stride; the last stride is 1. f32, f16 or bf16. */

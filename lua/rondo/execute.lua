@@ -1,0 +1,117 @@
+-- execute: carries out one job of a plan, piece by piece. Where the pieces go (a file, memory) is
+-- the caller's: put(entry, tensor, row, col) stores a 2-D piece at a 1-based place of an output,
+-- put_bytes(entry, tensor, offset) raw bytes; both return true, or nil, message, code.
+
+local core = require "rondo.core"
+local source = require "rondo.model.source"
+local stream = require "rondo.stream"
+local tiles = require "rondo.tiles"
+
+local execute = {}
+
+local COPY_BYTES = 8 * 1024 * 1024
+
+-- Names the tensor, and the slice where there are several, in front of an error.
+local function located(job, slice, slices, message)
+  local name = job.name
+  if slices > 1 then name = string.format("%s, slice %d", name, slice) end
+  return string.format("%s: %s", name, message)
+end
+
+-- Squared errors of the whole layer at each of the ratios; or nil, message, code.
+local function losses_at(job, ratios, keep)
+  local whole, losses = job.layer.source, core.zeros({ #ratios }, "f64")
+  for slice = 1, whole.slices do
+    local done, message, code = stream.losses(source.slice(whole, slice), job.scheme,
+                                              core.tensor(ratios, "f32"), losses, keep)
+    if not done then return nil, located(job, slice, whole.slices, message), code end
+  end
+  return losses:totable()
+end
+
+--- The clip ratio of a layer: its quantile or, where the job asks for a search, the ratio with the
+--- least squared error over the whole layer, the first of several. Kept in the job.
+function execute.ratio(job, keep)
+  if not job.ratio and job.search then
+    local ratios = stream.search_ratios
+    local losses, message, code = losses_at(job, ratios, keep)
+    if not losses then return nil, message, code end
+    local best = 1
+    for i = 2, #losses do
+      if losses[i] < losses[best] then best = i end
+    end
+    job.ratio = ratios[best]
+  end
+  return job.ratio or job.scheme.quantile
+end
+
+--- Looks at a layer's weights once, so that what cannot be quantized is known now.
+-- @return true, or nil, message, code
+function execute.check(job, keep)
+  local good, message, code
+  if job.search then good, message, code = execute.ratio(job, keep)
+  else good, message, code = losses_at(job, { job.scheme.quantile }, keep) end
+  if not good then return nil, message, code end
+  return true
+end
+
+--- Quantizes a layer.
+-- @param keep  whether NaN and infinity pass
+-- @return { ratio, error, norm }: the clip ratio, the sum of squared differences and of squares; or
+--         nil, message, code
+function execute.quantize(job, keep, put)
+  local whole, by_role = job.layer.source, {}
+  for _, e in ipairs(job.entries) do by_role[e.role] = e end
+  local ratio, message, code = execute.ratio(job, keep)
+  if not ratio then return nil, message, code end
+  local sums = core.zeros({ 2 }, "f64")
+  local wanted = { ratio = ratio, keep = keep, sums = sums, packing = job.packing,
+                   scale_dtype = job.scale_dtype }
+  if not job.packing then wanted.values_dtype = job.entries[1].dtype end
+  for slice = 1, whole.slices do
+    local function sink(role, tensor, row, col)
+      local e = by_role[role]
+      local above = whole.slices > 1 and (slice - 1) * e.shape[#e.shape - 1] or 0
+      return put(e, tensor, above + row, col)
+    end
+    local done
+    done, message, code = stream.quantize(source.slice(whole, slice), job.scheme, wanted, sink)
+    if not done then return nil, located(job, slice, whole.slices, message), code end
+  end
+  return { ratio = ratio, error = sums[1], norm = sums[2] }
+end
+
+--- Copies a tensor bit for bit.
+function execute.copy(job, checkpoint, put_bytes)
+  local e = job.entries[1]
+  for offset = 0, e.nbytes - 1, COPY_BYTES do
+    local bytes, message, code = checkpoint:read_bytes(job.name, offset,
+                                                       math.min(COPY_BYTES, e.nbytes - offset))
+    local done = bytes
+    if done then done, message, code = put_bytes(e, bytes, offset) end
+    if not done then return nil, message, code end
+  end
+  return true
+end
+
+--- Copies a tensor in another dtype.
+function execute.cast(job, put)
+  local e = job.entries[1]
+  for tile in tiles.plain(job.source.rows, job.source.cols) do
+    local values, message, code = job.source:read(tile.row, tile.rows, tile.col, tile.cols)
+    local done = values
+    if done then done, message, code = put(e, values:to(e.dtype), tile.row, tile.col) end
+    if not done then return nil, message, code end
+  end
+  return true
+end
+
+--- Carries out any job.
+-- @return what execute.quantize returns, true for the others; or nil, message, code
+function execute.job(job, checkpoint, keep, put, put_bytes)
+  if job.action == "quantize" then return execute.quantize(job, keep, put) end
+  if job.action == "cast" then return execute.cast(job, put) end
+  return execute.copy(job, checkpoint, put_bytes)
+end
+
+return execute

@@ -1,0 +1,384 @@
+-- plan: what becomes of every tensor of a model, decided before any computing and without touching
+-- weights: source, scheme, deciding rule, output file, offset and size.
+--
+-- A plan is a list of jobs in the model's order. A job makes one or more output tensors from one
+-- source tensor:
+--   { action = "copy" }      the same bytes
+--   { action = "cast" }      the same values in another dtype (the bias of a packed layer)
+--   { action = "quantize" }  a layer: values ("fake"), or words, scale and zero ("packed")
+
+local core = require "rondo.core"
+local options = require "rondo.options"
+local pattern = require "rondo.pattern"
+local scheme_of = require "rondo.scheme"
+local source = require "rondo.model.source"
+
+local plan = {}
+
+-- ---- Options ----
+
+local word_bits = { i8 = 8, i16 = 16, i32 = 32, i64 = 64 }
+local word_names = { i8 = "i8", i16 = "i16", i32 = "i32", i64 = "i64",
+                     int8 = "i8", int16 = "i16", int32 = "i32", int64 = "i64" }
+local scale_names = { f32 = "f32", f16 = "f16", bf16 = "bf16",
+                      float32 = "f32", float16 = "f16", bfloat16 = "bf16" }
+
+local function group_size(value)
+  if value == "row" then return -1 end
+  local whole = math.type(value) ~= nil and math.tointeger(value)
+  if whole and (whole == -1 or whole >= 1) then return whole end
+end
+
+--- Describes the options of plan.make, for rondo.options.
+plan.description = {
+  bits = { kind = "integer", min = 1, max = 16, default = 4 },
+  group_size = { kind = "custom", check = group_size, default = 32,
+                 says = "-1 (a whole row), \"row\" or an integer of at least 1" },
+  scheme = { kind = "choice", choices = { "asym", "sym" }, default = "asym" },
+  dtype = { kind = "choice", choices = scheme_of.data_types, default = "int" },
+  group_dim = { kind = "integer", min = 0, max = 1, default = 1 },
+  full_range = { kind = "boolean", default = false },
+  quantile = { kind = "number", above = 0, max = 1, default = 1.0 },
+  mse_search = { kind = "boolean", default = false },
+  format = { kind = "choice", choices = { "fake", "packed" }, default = "fake" },
+  config = { kind = "table" },
+  exclude = { kind = "table" },
+  compression_dtype = { kind = "custom", default = "i32", says = "int8, int16, int32 or int64",
+                        check = function(value) return word_names[value] end },
+  compression_dim = { kind = "integer", min = 0, max = 1, default = 1 },
+  scale_dtype = { kind = "custom", default = "f32", says = "float32, float16 or bfloat16",
+                  check = function(value) return scale_names[value] end },
+  shard_size = { kind = "number", min = 1, default = 5e9 },
+  nonfinite = { kind = "choice", choices = { "error", "keep" }, default = "error" },
+  -- As rtn.rtn_quantize: lm_head and routers are quantized too, and a codebook with other than 4
+  -- bits means the integer rule.
+  reference = { kind = "boolean", default = false },
+}
+
+local layer_rules = {
+  bits = plan.description.bits,
+  group_size = plan.description.group_size,
+  scheme = plan.description.scheme,
+  quantile = plan.description.quantile,
+  gptq_perm = {
+    kind = "custom", says = "a list of integers",
+    check = function(value)
+      if type(value) ~= "table" then return nil end
+      for _, index in ipairs(value) do
+        if math.type(index) ~= "integer" then return nil end
+      end
+      return value
+    end,
+  },
+}
+
+-- A layer's entry of the configuration, checked. Fields that are missing take the call's value,
+-- but for quantile: 1.0, as in the reference. gptq_perm is accepted and unused, as there.
+local function layer_config(where, path, given)
+  local name = string.format("%s: config '%s'", where, path)
+  if type(given) ~= "table" then
+    error(name .. " must be a table of bits, group_size, scheme, quantile", 0)
+  end
+  local result = {}
+  for field, value in pairs(given) do
+    local rule = layer_rules[field]
+    if not rule then
+      error(string.format("%s: unknown field '%s' (known: bits, gptq_perm, group_size, quantile, "
+                          .. "scheme)", name, tostring(field)), 0)
+    end
+    result[field] = options.value(name, field, rule, value, 0)
+  end
+  return result
+end
+
+local function check_config(where, model, config)
+  local checked, known = {}, {}
+  for name in model:layers() do known[name] = true end
+  for path, given in pairs(config or {}) do
+    if not known[path] then
+      error(string.format("%s: config names '%s', which is no linear layer of %s", where,
+                          tostring(path), model.path), 0)
+    end
+    checked[path] = layer_config(where, path, given)
+  end
+  return checked
+end
+
+local function check_exclude(where, list)
+  local matchers = {}
+  for i, text in ipairs(list or {}) do
+    local good, matcher = pcall(pattern.compile, text)
+    if not good then error(string.format("%s: exclude[%d]: %s", where, i, matcher), 0) end
+    matchers[i] = { text = text, matches = matcher }
+  end
+  return matchers
+end
+
+-- Codebooks have 4 bits; only the reference function takes other numbers for "int".
+local function check_bits(where, o, bits)
+  if o.dtype ~= "int" and bits ~= 4 and not o.reference then
+    error(string.format("%s: dtype %s has 4 bits; bits must be 4, not %d", where, o.dtype, bits), 0)
+  end
+  if o.format == "packed" and bits > 8 then
+    error(string.format("%s: packed codes have at most 8 bits, not %d", where, bits), 0)
+  end
+end
+
+local function check_options(where, model, given, level)
+  local o = options.check(where, given, plan.description, level + 1)
+  check_bits(where, o, o.bits)
+  o.exclude = check_exclude(where, o.exclude)
+  o.config = check_config(where, model, o.config)
+  for path, config in pairs(o.config) do
+    check_bits(string.format("%s: config '%s'", where, path), o, config.bits or o.bits)
+  end
+  return o
+end
+
+-- ---- Deciding ----
+
+local quantizable = { f32 = true, f16 = true, bf16 = true }
+
+-- The scheme of a layer. Groups run along the input channels for group_dim 1; a transposed layer
+-- keeps those in its rows.
+local function layer_scheme(o, layer, config)
+  local bits = config and config.bits or o.bits
+  local data_type = bits == 4 and o.dtype or "int"
+  local flip = layer.transposed and 1 - o.group_dim or o.group_dim
+  return scheme_of.new {
+    data_type = data_type, bits = bits, scheme = config and config.scheme or o.scheme,
+    full_range = o.full_range, group_size = config and config.group_size or o.group_size,
+    group_dim = flip, quantile = config and (config.quantile or 1.0) or o.quantile,
+  }
+end
+
+-- Why a layer is kept, or nil.
+local function kept_because(o, layer)
+  for _, rule in ipairs(o.exclude) do
+    if rule.matches(layer.name) or rule.matches(layer.tensor_name) then
+      return "exclude " .. rule.text
+    end
+  end
+  if not quantizable[layer.dtype] then return "dtype " .. layer.dtype .. " is not quantized" end
+  if o.config[layer.name] then return nil end
+  if layer.tied then return "tied to the embedding" end
+  if o.reference then return nil end
+  if layer.kind == "lm_head" then return "lm_head is kept" end
+  if layer.kind == "router" then return "routers are kept" end
+end
+
+local function product(shape)
+  local n = 1
+  for _, d in ipairs(shape) do n = n * d end
+  return n
+end
+
+local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, u8 = 1, i16 = 2, i32 = 4, i64 = 8 }
+
+-- An output tensor; size: bytes of an element.
+local function entry(name, role, dtype, shape)
+  local size = dtype_bytes[dtype]
+  return { name = name, role = role, dtype = dtype, shape = shape, size = size,
+           nbytes = product(shape) * size }
+end
+
+local function ceil_div(a, b) return (a + b - 1) // b end
+
+-- [rows, cols] with the packed dimension counted in words.
+local function in_words(rows, cols, packing)
+  if packing.dim == 1 then return rows, ceil_div(cols, packing.fields) end
+  return ceil_div(rows, packing.fields), cols
+end
+
+-- A module's tensor: "fc" and "scale" give "fc.scale"; the layer without a name, "scale".
+local function member(module, name)
+  return module == "" and name or module .. "." .. name
+end
+
+-- Output tensors of a packed layer: the reference's WeightOnlyLinear.
+local function packed_entries(layer, scheme, whole, packing, scale_dtype)
+  local rows, cols = whole.rows // math.max(whole.slices, 1), whole.cols
+  local function shaped(a, b)
+    return #layer.shape == 3 and { layer.shape[1], a, b } or { a, b }
+  end
+  local scale_rows, scale_cols = rows, scheme:groups(cols)
+  if scheme.group_dim == 0 then scale_rows, scale_cols = scheme:groups(rows), cols end
+  local list = {
+    entry(member(layer.name, "packed_weight"), "words", packing.dtype,
+          shaped(in_words(rows, cols, packing))),
+    entry(member(layer.name, "scale"), "scale", scale_dtype, shaped(scale_rows, scale_cols)),
+  }
+  if scheme:has_zero() then
+    list[3] = entry(member(layer.name, "packed_zp"), "zero", packing.dtype,
+                    shaped(in_words(scale_rows, scale_cols, packing)))
+  end
+  return list
+end
+
+local function packing_of(o, scheme)
+  return { dtype = o.compression_dtype, dim = o.compression_dim,
+           fields = word_bits[o.compression_dtype] // scheme.bits }
+end
+
+local function quantize_job(o, layer, rule)
+  local config = o.config[layer.name]
+  local scheme = layer_scheme(o, layer, config)
+  local job = { action = "quantize", name = layer.tensor_name, layer = layer, scheme = scheme,
+                rule = rule, search = o.mse_search, weights = product(layer.shape) }
+  if o.format == "packed" then
+    job.packing = packing_of(o, scheme)
+    job.scale_dtype = o.scale_dtype
+    job.entries = packed_entries(layer, scheme, layer.source, job.packing, o.scale_dtype)
+  else
+    job.entries = { entry(layer.tensor_name, "values", layer.dtype, layer.shape) }
+  end
+  return job
+end
+
+local function copy_job(info, rule)
+  return { action = "copy", name = info.name, rule = rule,
+           entries = { { name = info.name, role = "bytes", dtype = info.dtype, shape = info.shape,
+                         nbytes = info.nbytes } } }
+end
+
+-- The bias of a packed layer stands in the scales' dtype.
+local function bias_job(o, info, layer)
+  if info.dtype == o.scale_dtype then return copy_job(info, "bias") end
+  return { action = "cast", name = info.name, rule = "bias of a packed layer",
+           source = source.stored(layer.model.checkpoint, info.name, info.dtype, info.shape),
+           entries = { entry(info.name, "values", o.scale_dtype, info.shape) } }
+end
+
+-- What is done with each layer: by tensor name, the job or the reason to keep it; and the layers of
+-- biases that follow their layer into the packed format.
+local function decide(model, o)
+  local jobs, kept, biases = {}, {}, {}
+  for _, layer in model:layers() do
+    local reason = kept_because(o, layer)
+    if reason then
+      kept[layer.tensor_name] = reason
+    else
+      local rule = o.config[layer.name] and "config '" .. layer.name .. "'" or "linear layer"
+      jobs[layer.tensor_name] = quantize_job(o, layer, rule)
+      if o.format == "packed" and layer.bias_name then biases[layer.bias_name] = layer end
+    end
+  end
+  return jobs, kept, biases
+end
+
+-- ---- Files ----
+
+local function shard_name(i, n)
+  return n == 1 and "model.safetensors" or string.format("model-%05d-of-%05d.safetensors", i, n)
+end
+
+-- Cuts the jobs into shards of at most `limit` bytes; the tensors of one job stay together.
+local function make_shards(jobs, limit)
+  local shards, current = {}, nil
+  for _, job in ipairs(jobs) do
+    local bytes = 0
+    for _, e in ipairs(job.entries) do bytes = bytes + e.nbytes end
+    if not current or (current.bytes > 0 and current.bytes + bytes > limit) then
+      current = { jobs = {}, bytes = 0, index = #shards + 1 }
+      shards[#shards + 1] = current
+    end
+    current.bytes = current.bytes + bytes
+    current.jobs[#current.jobs + 1] = job
+  end
+  return shards
+end
+
+-- Gives every entry of a shard its offset in the file, and the shard its header.
+local function lay_out(shard, name, metadata)
+  local list = {}
+  for _, job in ipairs(shard.jobs) do
+    for _, e in ipairs(job.entries) do list[#list + 1] = e end
+  end
+  local header, offsets = core.safetensors_header(list, metadata)
+  shard.name, shard.header = name, header
+  shard.size = #header + shard.bytes
+  for i, e in ipairs(list) do
+    e.file, e.offset = name, #header + offsets[i]
+  end
+end
+
+-- ---- The plan ----
+
+local function row_of(job, info)
+  local after = 0
+  for _, e in ipairs(job.entries) do after = after + e.nbytes end
+  local weights = product(info.shape)
+  return {
+    name = info.name, shape = info.shape, dtype = info.dtype, action = job.action, rule = job.rule,
+    scheme = job.scheme and job.scheme:label(), bits = weights > 0 and after * 8 / weights or 0,
+    bytes_before = info.nbytes, bytes_after = after,
+  }
+end
+
+local function add_totals(made)
+  local t = { tensors = #made.rows, quantized = 0, weights = 0, bytes_before = 0, bytes_after = 0 }
+  local quantized_bytes = 0
+  for i, row in ipairs(made.rows) do
+    t.bytes_before = t.bytes_before + row.bytes_before
+    if row.action == "quantize" then
+      t.quantized = t.quantized + 1
+      t.weights = t.weights + made.jobs[i].weights
+      quantized_bytes = quantized_bytes + row.bytes_after
+    end
+  end
+  for _, file in ipairs(made.files) do t.bytes_after = t.bytes_after + file.size end
+  t.bits = t.weights > 0 and quantized_bytes * 8 / t.weights or 0
+  made.totals = t
+end
+
+--- Plans the quantization of a model.
+-- @param model  what rondo.open gives
+-- @param given  options, see plan.description; nil for the defaults
+-- @return { model, options, jobs, rows, shards, files, totals }; rows: one per source tensor in the
+--         model's order, for people; files: { name, size } of every weight file and the index
+-- Raises for options that make no sense.
+function plan.make(model, given, level)
+  local o = check_options("plan", model, given, (level or 1) + 1)
+  if model.quantization and model.quantization ~= "rondo" then
+    return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
+                              .. "checkpoint", model.path, model.quantization), "unsupported"
+  end
+  local jobs, kept, biases = decide(model, o)
+  local made = { model = model, options = o, jobs = {}, rows = {}, files = {} }
+  for i, name in ipairs(model.names) do
+    local info = model:info(name)
+    local job = jobs[name] or (biases[name] and bias_job(o, info, biases[name]))
+      or copy_job(info, kept[name] or "not a linear layer")
+    made.jobs[i], made.rows[i] = job, row_of(job, info)
+  end
+  made.shards = make_shards(made.jobs, o.shard_size)
+  local metadata = model.checkpoint:metadata() or {}
+  metadata.format = metadata.format or "pt"
+  for i, shard in ipairs(made.shards) do
+    lay_out(shard, shard_name(i, #made.shards), metadata)
+    made.files[i] = { name = shard.name, size = shard.size }
+  end
+  made.index = plan.index(made)
+  if made.index then
+    made.files[#made.files + 1] = { name = "model.safetensors.index.json", size = #made.index }
+  end
+  add_totals(made)
+  return made
+end
+
+--- The text of model.safetensors.index.json, or nil where one file holds everything.
+function plan.index(made)
+  if #made.shards < 2 then return nil end
+  local json = require "rondo.json"
+  local map, total = {}, 0
+  for _, shard in ipairs(made.shards) do
+    total = total + shard.bytes
+    for _, job in ipairs(shard.jobs) do
+      for _, e in ipairs(job.entries) do map[e.name] = shard.name end
+    end
+  end
+  return json.encode(json.object { { "metadata", json.object { { "total_size", total } } },
+                                   { "weight_map", map } }, { indent = 2 }) .. "\n"
+end
+
+return plan

@@ -1,0 +1,190 @@
+-- stream: a scheme over one matrix of any size, tile by tile. Knows nothing of files or names: reads
+-- from a source, hands finished pieces to a sink.
+--
+-- A source is { rows, cols, dtype, read = function(self, row, rows, col, cols) -> tensor or nil,
+-- message, code }; places are 1-based. A sink is a function (role, tensor, row, col) that stores a
+-- 2-D piece of an output at that place and returns true, or nil, message, code. Roles: "values" and
+-- "words" (packed codes), "scale", "zero" (zero points, packed when codes are).
+
+local core = require "rondo.core"
+local tiles = require "rondo.tiles"
+
+local stream = {}
+
+--- The clip ratios that the reference's search tries: 1 - i/200 for i = 0 .. 39.
+stream.search_ratios = {}
+for i = 0, 39 do stream.search_ratios[i + 1] = 1 - i / 200 end
+
+-- How a matrix of the source's shape is cut for this scheme and packing.
+local function band_options(source, scheme, packing)
+  local line = scheme.group_dim == 1 and source.cols or source.rows
+  local o = { group_dim = scheme.group_dim, group = scheme:group_elements(line), row_align = 1,
+              col_align = 1, whole_groups = 1 }
+  if packing then
+    if packing.dim == 1 then o.col_align = packing.fields else o.row_align = packing.fields end
+    if scheme:has_zero() and packing.dim == scheme.group_dim then o.whole_groups = packing.fields end
+  end
+  return o
+end
+
+-- Words for a weight or scale that cannot be quantized, at a 1-based place of the whole matrix.
+local function place_message(source, what, row, col)
+  local place = string.format("row %d, column %d", row, col)
+  if what == "scale" then
+    return "the scale of the group at " .. place .. " is not finite; its weights span more than f32 holds"
+  end
+  local tile, message, code = source:read(row, 1, col, 1)
+  if not tile then return message, code end
+  local value = tile[1][1]
+  return (value ~= value and "NaN" or "infinity") .. " at " .. place
+end
+
+local function failed(source, tile, what, row, col)
+  local message, code = place_message(source, what, tile.row + row - 1, tile.col + col - 1)
+  return nil, message, code or "nonfinite"
+end
+
+-- Ranges of the groups of a band that is visited piece by piece.
+local function collect_ranges(source, scheme, band, options)
+  local columns = scheme.group_dim == 0
+  local line, lines = band.cols, band.rows
+  if columns then line, lines = lines, line end
+  local groups = (line + options.group_size - 1) // options.group_size
+  options.ranges = core.clear_ranges(core.zeros({ lines, groups, 2 }, "f32"))
+  options.range_groups = groups
+  for _, piece in ipairs(band.pieces) do
+    local tile, message, code = source:read(piece.row, piece.rows, piece.col, piece.cols)
+    if not tile then return nil, message, code end
+    options.offset = piece.offset
+    local done, what, row, col = core.ranges(scheme.grid, tile, options)
+    if not done then return failed(source, piece, what, row, col) end
+  end
+  return true
+end
+
+-- Visits the tiles of all bands: visit(tile, place, options, band) returns true, or nil, message,
+-- code. options holds the ranges where a band has pieces.
+local function each_tile(source, scheme, o, base, visit)
+  for band in tiles.bands(source.rows, source.cols, o) do
+    local options = { group_size = o.group }
+    for name, value in pairs(base) do options[name] = value end
+    if band.pieces then
+      local done, message, code = collect_ranges(source, scheme, band, options)
+      if not done then return nil, message, code end
+    end
+    for _, piece in ipairs(band.pieces or { band }) do
+      local tile, message, code = source:read(piece.row, piece.rows, piece.col, piece.cols)
+      if not tile then return nil, message, code end
+      options.offset = piece.offset
+      local done
+      done, message, code = visit(tile, piece, options, band)
+      if not done then return nil, message, code end
+    end
+  end
+  return true
+end
+
+--- Adds to `losses` (f64 [n]) the squared error of the whole matrix at each of `ratios` (f32 [n]).
+-- @return true, or nil, message, code
+function stream.losses(source, scheme, ratios, losses, keep)
+  local base = { group_dim = scheme.group_dim, keep = keep, ratios = ratios, losses = losses }
+  local o = band_options(source, scheme, nil)
+  return each_tile(source, scheme, o, base, function(tile, piece, options)
+    local done, what, row, col = core.losses(scheme.grid, tile, options)
+    if not done then return failed(source, piece, what, row, col) end
+    return true
+  end)
+end
+
+-- Where a tile's scales stand in the matrix of all scales.
+local function scale_place(scheme, piece, o)
+  if scheme.group_dim == 1 then return piece.row, (piece.col - 1) // o.group + 1 end
+  return (piece.row - 1) // o.group + 1, piece.col
+end
+
+-- Hands scales and zero points of a tile or band to the sink.
+local function put_params(sink, scheme, packing, place, o, scale, zero, scale_dtype)
+  local row, col = scale_place(scheme, place, o)
+  local done, message, code = sink("scale", scale:to(scale_dtype), row, col)
+  if not done or not zero then return done, message, code end
+  local words = core.pack(zero, scheme.bits, packing.dtype, packing.dim)
+  if packing.dim == 1 then col = (col - 1) // packing.fields + 1
+  else row = (row - 1) // packing.fields + 1 end
+  return sink("zero", words, row, col)
+end
+
+-- Scales and zero points of a band whose ranges were collected, in the layout of the outputs.
+local function band_params(scheme, options)
+  local scale, zero, at = core.params(scheme.grid, options.ranges, options)
+  if not scale then return nil, zero, at end
+  local lines, groups = options.ranges.shape[1], options.ranges.shape[2]
+  local function laid_out(t)
+    t = t and t:reshape { lines, groups }
+    if t and scheme.group_dim == 0 then t = t:transpose():contiguous() end
+    return t
+  end
+  return laid_out(scale), laid_out(zero)
+end
+
+-- Packs a tile's codes and hands them on.
+local function put_words(sink, scheme, packing, piece, codes)
+  local words = core.pack(codes, scheme.bits, packing.dtype, packing.dim)
+  local row, col = piece.row, piece.col
+  if packing.dim == 1 then col = (col - 1) // packing.fields + 1
+  else row = (row - 1) // packing.fields + 1 end
+  return sink("words", words, row, col)
+end
+
+-- Fake quantization: values in the dtype of the output, nothing else.
+local function fake(source, scheme, o, base, wanted, sink)
+  base.values, base.values_dtype = true, wanted.values_dtype
+  return each_tile(source, scheme, o, base, function(tile, piece, options)
+    local result, what, row, col = core.quantize(scheme.grid, tile, options)
+    if not result then return failed(source, piece, what, row, col) end
+    return sink("values", result.values, piece.row, piece.col)
+  end)
+end
+
+-- Packed codes, scales and zero points.
+local function packed(source, scheme, o, base, wanted, sink)
+  local packing, dtype = wanted.packing, wanted.scale_dtype
+  base.codes, base.scale, base.zero, base.scale_dtype = true, true, true, dtype
+  local done_band
+  return each_tile(source, scheme, o, base, function(tile, piece, options, band)
+    local result, what, row, col = core.quantize(scheme.grid, tile, options)
+    if not result then return failed(source, piece, what, row, col) end
+    local scale, zero = result.scale, result.zero
+    local done, message, code = put_words(sink, scheme, packing, piece, result.codes)
+    if not done then return nil, message, code end
+    if done_band == band then return true end
+    done_band = band
+    if band.pieces then scale, zero = band_params(scheme, options) end
+    return put_params(sink, scheme, packing, band, o, scale, zero, dtype)
+  end)
+end
+
+--- Quantizes a matrix.
+-- @param scheme  a rondo.scheme
+-- @param wanted  ratio: clip ratio; keep: let NaN and infinity pass; sums: f64 [2] to which squared
+--                error and squared norm are added; and either values_dtype (fake-quantized values)
+--                or packing { dtype, dim, fields } with scale_dtype
+-- @param sink    see the head of this file
+-- @return true, or nil, message, code
+function stream.quantize(source, scheme, wanted, sink)
+  local base = { group_dim = scheme.group_dim, ratio = wanted.ratio, keep = wanted.keep,
+                 sums = wanted.sums }
+  local o = band_options(source, scheme, wanted.packing)
+  return (wanted.packing and packed or fake)(source, scheme, o, base, wanted, sink)
+end
+
+--- A memory-resident matrix as a source.
+function stream.matrix(tensor)
+  return {
+    rows = tensor.shape[1], cols = tensor.shape[2], dtype = tensor.dtype,
+    read = function(_, row, rows, col, cols)
+      return tensor[string.format("%d:%d, %d:%d", row, row + rows - 1, col, col + cols - 1)]
+    end,
+  }
+end
+
+return stream
