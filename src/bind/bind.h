@@ -29,6 +29,15 @@ rondo_tensor *rondo_push_tensor(lua_State *L, rondo_dtype dtype, int rank, const
  * or any userdata whose __gc releases the memory) is kept alive as user value. [-0, +1] */
 rondo_tensor *rondo_push_view(lua_State *L, int owner, const rondo_tensor *view);
 
+/* What a userdata that lends memory to views begins with: it may be finalized before they are (at
+ * lua_close, or in one cycle of the collector), and says so here. */
+typedef struct rondo_owner {
+  bool alive; /* the memory is there */
+} rondo_owner;
+
+/* The path at idx; raises when it is no string or holds a NUL. */
+const char *rondo_check_path(lua_State *L, int idx);
+
 /* Pushes nil, message, code and returns 3. */
 int rondo_push_error(lua_State *L, const rondo_error *e);
 
@@ -50,8 +59,10 @@ void rondo_open_runtime(lua_State *L);    /* runtime.c: threads, isa, version */
 void rondo_open_tensor(lua_State *L);     /* tensor.c */
 void rondo_open_json(lua_State *L);       /* json.c */
 void rondo_open_checkpoint(lua_State *L); /* checkpoint.c: safetensors files and indexes */
+void rondo_open_save(lua_State *L);       /* save.c: headers, single files; by the one above */
 void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
 void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
+void rondo_open_stats(lua_State *L);      /* stats.c: summaries of tensors of any size */
 
 /* The module rondo.core. */
 __attribute__((visibility("default"))) int luaopen_rondo_core(lua_State *L);

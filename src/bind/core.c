@@ -25,5 +25,6 @@ int luaopen_rondo_core(lua_State *L) {
   rondo_open_checkpoint(L);
   rondo_open_file(L);
   rondo_open_quantize(L);
+  rondo_open_stats(L);
   return 1;
 }
