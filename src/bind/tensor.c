@@ -173,13 +173,15 @@ static int length(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg *const rondo_tensor_methods[] = {rondo_tensor_view_methods, NULL};
+const luaL_Reg *const rondo_tensor_methods[] = {rondo_tensor_view_methods, rondo_tensor_ops_methods,
+                                                NULL};
 
 void rondo_open_tensor(lua_State *L) {
   static const luaL_Reg metamethods[] = {
       {"__len", length}, {"__newindex", rondo_tensor_newindex}, {NULL, NULL}};
   luaL_newmetatable(L, RONDO_TENSOR_META);
   luaL_setfuncs(L, metamethods, 0);
+  luaL_setfuncs(L, rondo_tensor_operators, 0);
   lua_createtable(L, 0, 64);
   for (const luaL_Reg *const *part = rondo_tensor_methods; *part != NULL; part++) {
     luaL_setfuncs(L, *part, 0);

@@ -53,10 +53,13 @@ bool rondo_store_element(lua_State *L, int idx, rondo_dtype dtype, void *element
 void rondo_open_tensor_make(lua_State *L);
 
 /* Methods by topic; all of them, ended by NULL. */
-extern const luaL_Reg rondo_tensor_view_methods[];
+extern const luaL_Reg rondo_tensor_view_methods[], rondo_tensor_ops_methods[];
 extern const luaL_Reg *const rondo_tensor_methods[];
 
-/* Metamethods. Fields and methods: the method table is the upvalue. */
+/* Metamethods. */
+extern const luaL_Reg rondo_tensor_operators[];
+
+/* Fields and methods: the method table is the upvalue. */
 int rondo_tensor_index(lua_State *L);
 int rondo_tensor_newindex(lua_State *L);
 

@@ -15,14 +15,16 @@ typedef struct {
 } walk;
 
 static walk walk_to(const rondo_tensor *t, int64_t first) {
-  walk w = {.t = t, .at = t->data, .size = rondo_dtype_size(t->dtype)};
+  walk w; /* only the places in use of index are set */
+  w.t = t;
+  w.size = rondo_dtype_size(t->dtype);
   int64_t offset = 0;
   for (int d = t->rank - 1; d >= 0; d--) {
     w.index[d] = first % t->shape[d];
     first /= t->shape[d];
     offset += w.index[d] * t->stride[d];
   }
-  w.at += offset * (int64_t)w.size;
+  w.at = (char *)t->data + offset * (int64_t)w.size;
   return w;
 }
 
