@@ -1,0 +1,90 @@
+/* json_text.c - the text of JSON numbers and strings: exact both ways, whatever the locale. */
+#include "format/json.h"
+
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool rondo_json_u64(rondo_text text, uint64_t *value) {
+  uint64_t v = 0;
+  if (text.length == 0) return false;
+  for (size_t i = 0; i < text.length; i++) {
+    char c = text.text[i];
+    if (c < '0' || c > '9') return false;
+    if (__builtin_mul_overflow(v, 10u, &v)) return false;
+    if (__builtin_add_overflow(v, (uint64_t)(c - '0'), &v)) return false;
+  }
+  if (text.length > 1 && text.text[0] == '0') return false;
+  *value = v;
+  return true;
+}
+
+bool rondo_json_i64(rondo_text text, int64_t *value) {
+  bool negative = text.length > 0 && text.text[0] == '-';
+  rondo_text digits = {text.text + negative, text.length - negative};
+  uint64_t v;
+  if (!rondo_json_u64(digits, &v) || (negative && v == 0)) return false;
+  if (v > (uint64_t)INT64_MAX + negative) return false;
+  *value = negative ? (int64_t)(0 - v) : (int64_t)v;
+  return true;
+}
+
+bool rondo_json_real(rondo_text text, double *value) {
+  if (text.length == 3 && memcmp(text.text, "NaN", 3) == 0) return *value = (double)NAN, true;
+  bool negative = text.text[0] == '-';
+  if (text.text[negative] == 'I')
+    return *value = negative ? -(double)INFINITY : (double)INFINITY, true;
+  /* glibc and musl keep one static "C" locale: making it neither fails nor allocates there */
+  locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+  if (plain == (locale_t)0) return false;
+  *value = strtod_l(text.text, NULL, plain); /* ends at the first byte that is not the number's */
+  freelocale(plain);
+  return isfinite(*value);
+}
+
+size_t rondo_json_quote(rondo_text text, char *out) {
+  static const char letters[] = "\"\\bfnrt", values[] = "\"\\\b\f\n\r\t";
+  size_t used = 0;
+  char piece[8] = "\"";
+  if (out != NULL) out[used] = '"';
+  used++;
+  for (size_t i = 0; i < text.length; i++) {
+    char c = text.text[i];
+    size_t length = 1;
+    bool plain = (unsigned char)c >= 0x20 && c != '"' && c != '\\';
+    const char *special = !plain && c != '\0' ? strchr(values, c) : NULL;
+    piece[0] = c;
+    if (special != NULL) {
+      piece[0] = '\\';
+      piece[1] = letters[special - values];
+      length = 2;
+    } else if ((unsigned char)c < 0x20) {
+      length = (size_t)snprintf(piece, sizeof piece, "\\u%04x", (unsigned)c);
+    }
+    if (out != NULL) memcpy(out + used, piece, length);
+    used += length;
+  }
+  if (out != NULL) out[used] = '"';
+  return used + 1;
+}
+
+size_t rondo_json_write_real(double value, char out[RONDO_JSON_REAL_SIZE]) {
+  locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+  locale_t old = plain != (locale_t)0 ? uselocale(plain) : (locale_t)0;
+  int length = 0;
+  for (int digits = 15; digits <= 17; digits++) {
+    length = snprintf(out, RONDO_JSON_REAL_SIZE - 2, "%.*g", digits, value);
+    if (strtod(out, NULL) == value) break;
+  }
+  if (plain != (locale_t)0) {
+    uselocale(old);
+    freelocale(plain);
+  }
+  if (out[strcspn(out, ".e")] == '\0') {
+    memcpy(out + length, ".0", 3);
+    length += 2;
+  }
+  return (size_t)length;
+}

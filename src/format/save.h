@@ -1,0 +1,34 @@
+/* save.h - one file written whole or not at all: built beside the old one, synced, renamed.
+ *
+ * Until rondo_save_commit returns true the old file, if there is one, is untouched; after an abort
+ * or a crash at most a file NAME.partial-XXXXXXXXXXXX is left. A destination that is a symbolic
+ * link stays one: the file that it leads to is replaced. A new file gets its mode from the
+ * umask, a replaced one keeps its mode. */
+#ifndef RONDO_FORMAT_SAVE_H
+#define RONDO_FORMAT_SAVE_H
+
+#include "rondo/tensor.h"
+
+typedef struct rondo_save {
+  int file, folder;       /* open descriptors, -1 when not */
+  char *name, *temporary; /* names in the folder */
+  char *path;             /* for messages */
+} rondo_save;
+
+#define RONDO_SAVE_CLOSED ((rondo_save){.file = -1, .folder = -1})
+
+/* Starts writing the file at path. size: the bytes to come, reserved at once where the file system
+ * can; 0 when unknown. *save must be RONDO_SAVE_CLOSED; it is again after a failure. */
+bool rondo_save_begin(rondo_save *save, const char *path, uint64_t size, rondo_error *e);
+
+/* Appends bytes. After a failure only rondo_save_abort makes sense. */
+bool rondo_save_write(rondo_save *save, const void *bytes, size_t size, rondo_error *e);
+
+/* Syncs and renames, then syncs the folder. Closes in any case; on failure the old file stays
+ * (but when only the folder's sync fails, which the message says). */
+bool rondo_save_commit(rondo_save *save, rondo_error *e);
+
+/* Removes what was written. Does nothing when closed. */
+void rondo_save_abort(rondo_save *save);
+
+#endif
