@@ -60,7 +60,7 @@ local function config_text(made)
   end
   if made.options.format == "packed" then
     local packed = require "rondo.formats.packed"
-    return json.splice(text, "quantization_config", packed.config(made))
+    return json.splice(text, "quantization_config", packed.config_text(made))
   end
   if made.model.quantization and has_config then
     return json.splice(text, "quantization_config", nil)

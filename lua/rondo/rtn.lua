@@ -229,7 +229,7 @@ end
 -- @return the ratio, and the list of the 40 mean squared errors
 function rtn.search_clip(weight, o)
   o = options.check("search_clip", o, descriptions.search_clip)
-  if type(weight) == "table" and core.is_tensor(weight.weight) then weight = weight.weight end
+  if type(weight) == "table" and weight.tensor_name then weight = weight.weight end
   local scheme = scheme_from("search_clip", o, 2)
   local matrix, shape = as_matrix("search_clip", weight, 2)
   local slices = scheme.group_dim == 0 and #shape == 3 and shape[1] or 1
@@ -292,7 +292,7 @@ local description = {
 --         P.scale, P.packed_zp, P.bias; or nil, message, code where files cannot be read
 function rtn.rtn_quantize(model, o)
   o = options.check("rtn_quantize", o, description)
-  if type(model) ~= "table" or not model.layers then
+  if not require("rondo.model").is_model(model) then
     error("rtn_quantize: a model from rondo.open is expected, not a " .. type(model), 2)
   end
   local made, message, code = plan.make(model, {
@@ -311,7 +311,7 @@ function rtn.rtn_quantize(model, o)
       if not good then return nil, message, code end
     end
   end
-  return require("rondo.model.quantized").new(made)
+  return require("rondo.model.planned").model(made)
 end
 
 return rtn

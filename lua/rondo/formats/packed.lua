@@ -30,17 +30,28 @@ function packed.fields(job)
            scale_dtype = job.scale_dtype, source_dtype = job.layer.dtype, shape = job.layer.shape }
 end
 
---- The value of config.json's quantization_config for a plan, as JSON text.
-function packed.config(made)
-  local json = require "rondo.json"
-  local layers = {}
+-- Every packed layer of a plan: calls add(path, fields).
+local function each_layer(made, add)
   for _, job in ipairs(made.jobs) do
-    if job.action == "quantize" then
-      local fields, list = packed.fields(job), {}
-      for i, name in ipairs(field_order) do list[i] = { name, fields[name] } end
-      layers[#layers + 1] = { job.layer.name, json.object(list) }
-    end
+    if job.action == "quantize" then add(job.layer.name, packed.fields(job)) end
   end
+end
+
+--- The value of config.json's quantization_config for a plan.
+function packed.config(made)
+  local layers = {}
+  each_layer(made, function(path, fields) layers[path] = fields end)
+  return { quant_method = "rondo", schema = 1, format = "packed", layers = layers }
+end
+
+--- The same as JSON text, layers in the model's order.
+function packed.config_text(made)
+  local json, layers = require "rondo.json", {}
+  each_layer(made, function(path, fields)
+    local list = {}
+    for i, name in ipairs(field_order) do list[i] = { name, fields[name] } end
+    layers[#layers + 1] = { path, json.object(list) }
+  end)
   return json.encode(json.object {
     { "quant_method", "rondo" }, { "schema", 1 }, { "format", "packed" },
     { "layers", json.object(layers) },
