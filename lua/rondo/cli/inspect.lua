@@ -1,0 +1,229 @@
+-- cli.inspect: `rondo inspect MODEL`: tensors, packed layers, statistics and a histogram.
+
+local inspect = require "rondo.inspect"
+local output = require "rondo.cli.output"
+local planning = require "rondo.cli.planning"
+local progress = require "rondo.progress"
+local sizes = require "rondo.sizes"
+local text_table = require "rondo.text_table"
+
+local BINS = 24
+local BAR = 50 -- columns of the longest bar
+
+local function shape_text(shape)
+  return #shape == 0 and "scalar" or table.concat(shape, "x")
+end
+
+local function number(value)
+  return value and ("%.4g"):format(value) or "-"
+end
+
+-- ---- Reading ----
+
+-- Adds statistics to tensors and packed layers.
+local function add_stats(model, tensors, layers)
+  local line <close> = output.progress(progress.new("reading", { show = sizes.count }))
+  local done, total = 0, 0
+  for _, t in ipairs(tensors) do total = total + t.elements end
+  local function add(item, from)
+    local stats, message = inspect.stats(from, function(count)
+      done = done + count
+      line:update(math.min(done, total), total, item.name)
+    end)
+    if not stats then output.failure(message) end
+    item.stats = stats
+  end
+  for _, t in ipairs(tensors) do
+    if inspect.has_numbers(t.dtype) then add(t, inspect.source(model, t)) end
+  end
+  for _, l in ipairs(layers) do
+    total = total + l.source.rows * l.source.cols
+    add(l, l.source)
+  end
+end
+
+local function find_histogram(model, o)
+  local found, message = inspect.find(model, o.hist)
+  if not found then output.usage(message, "inspect") end
+  if not inspect.has_numbers(found.dtype) then
+    output.failure(("%s: the type %s has no numbers to count"):format(found.name, found.dtype))
+  end
+  local made, why = inspect.histogram(found.source, o.bins or BINS)
+  if not made then output.failure(("%s: %s"):format(found.name, why)) end
+  made.name, made.dtype, made.shape = found.name, found.dtype, found.shape
+  return made
+end
+
+-- ---- Text ----
+
+local stat_columns = {
+  { title = "mean", right = true, text = function(t) return number(t.stats and t.stats.mean) end },
+  { title = "std", right = true, text = function(t) return number(t.stats and t.stats.std) end },
+  { title = "|max|", right = true,
+    text = function(t) return number(t.stats and t.stats.absmax) end },
+  { title = "NaN/inf", right = true, text = function(t)
+    return t.stats and ("%d"):format(t.stats.nans + t.stats.infinities) or "-"
+  end },
+}
+
+local function tensor_columns(with_stats)
+  local columns = {
+    { title = "tensor", text = function(t) return t.name end },
+    { title = "shape", text = function(t) return shape_text(t.shape) end },
+    { title = "dtype", text = function(t) return t.dtype end },
+    { title = "kind", text = function(t) return t.kind end },
+    { title = "bytes", right = true, text = function(t) return ("%d"):format(t.bytes) end },
+  }
+  if with_stats then table.move(stat_columns, 1, #stat_columns, #columns + 1, columns) end
+  return columns
+end
+
+local function scheme_text(settings)
+  local grid = settings.data_type ~= "int" and settings.data_type
+    or ("int%s %s"):format(settings.bits, settings.scheme)
+  local group = settings.group_size == -1 and "row" or ("g%s"):format(settings.group_size)
+  return ("%s %s%s"):format(grid, group, settings.group_dim == 0 and " dim0" or "")
+end
+
+local function layer_columns(with_stats)
+  local columns = {
+    { title = "packed layer", text = function(l) return l.name == "" and "(weight)" or l.name end },
+    { title = "shape", text = function(l) return shape_text(l.shape) end },
+    { title = "was", text = function(l) return l.dtype end },
+    { title = "kind", text = function(l) return l.kind end },
+    { title = "scheme", text = function(l) return scheme_text(l.settings) end },
+  }
+  if with_stats then table.move(stat_columns, 1, #stat_columns, #columns + 1, columns) end
+  return columns
+end
+
+-- "f32 1,234 bf16 5": elements by type, most first.
+local function by_type(tensors)
+  local counts, types = {}, {}
+  for _, t in ipairs(tensors) do
+    if not counts[t.dtype] then types[#types + 1] = t.dtype end
+    counts[t.dtype] = (counts[t.dtype] or 0) + t.elements
+  end
+  table.sort(types, function(a, b)
+    if counts[a] ~= counts[b] then return counts[a] > counts[b] end
+    return a < b
+  end)
+  return types, counts
+end
+
+local function total_of(tensors)
+  local elements, bytes = 0, 0
+  for _, t in ipairs(tensors) do elements, bytes = elements + t.elements, bytes + t.bytes end
+  return elements, bytes
+end
+
+local function total_line(model, tensors)
+  local elements, bytes = total_of(tensors)
+  local types = table.concat(by_type(tensors), " + ")
+  local files = model.checkpoint:files()
+  return ("%d tensors in %d %s, %d values%s, %s%s"):format(#tensors, #files,
+    #files == 1 and "file" or "files", elements, types ~= "" and " of " .. types or "",
+    sizes.show(bytes), model.quantization
+      and ", quantized: " .. text_table.printable(model.quantization) or "")
+end
+
+local function histogram_lines(h)
+  local s = h.stats
+  local lines = { ("%s  %s %s: %d values, mean %s, std %s, |max| %s, %d zeros, %d NaN, %d infinite")
+    :format(text_table.printable(h.name), h.dtype, shape_text(h.shape),
+            s.count + s.nans + s.infinities, number(s.mean), number(s.std), number(s.absmax),
+            s.zeros, s.nans, s.infinities) }
+  if not h.counts then
+    lines[2] = s.count == 0 and "no finite values" or "the range is more than a float holds"
+    return lines
+  end
+  local most = 1
+  for _, count in ipairs(h.counts) do most = math.max(most, count) end
+  local width = (h.high - h.low) / #h.counts
+  for i, count in ipairs(h.counts) do
+    local bar = math.ceil(count / most * BAR)
+    lines[#lines + 1] = ("%12s  %-" .. BAR .. "s  %d"):format(
+      ("%.4g"):format(h.low + (i - 1) * width), ("#"):rep(bar), count)
+  end
+  lines[#lines + 1] = ("%12s"):format(("%.4g"):format(h.high))
+  return lines
+end
+
+local function show(model, tensors, layers, o)
+  output.lines(text_table.lines(tensor_columns(o.stats), tensors, output.heading))
+  output.lines { "" }
+  if #layers > 0 then
+    output.lines(text_table.lines(layer_columns(o.stats), layers, output.heading))
+    output.lines { "" }
+  end
+  output.lines { total_line(model, tensors) }
+end
+
+-- ---- JSON ----
+
+local function ordered(json, item, names)
+  local members = {}
+  for _, name in ipairs(names) do
+    if item[name] ~= nil then
+      local value = item[name]
+      if name == "shape" or name == "counts" then value = json.array(value) end
+      members[#members + 1] = { name, value }
+    end
+  end
+  return json.object(members)
+end
+
+local stat_names = { "count", "nans", "infinities", "zeros", "mean", "std", "min", "max", "absmax" }
+
+local function list_of(json, items, names)
+  local list = json.array {}
+  for i, item in ipairs(items) do
+    if item.stats then item.stats = ordered(json, item.stats, stat_names) end
+    list[i] = ordered(json, item, names)
+  end
+  return list
+end
+
+local function document(model, tensors, layers, histogram)
+  local json = require "rondo.json"
+  local elements, bytes = total_of(tensors)
+  local types, counts = by_type(tensors)
+  local elements_by_type, files = json.object {}, json.array {}
+  for i, dtype in ipairs(types) do elements_by_type[i] = { dtype, counts[dtype] } end
+  for i, file in ipairs(model.checkpoint:files()) do
+    files[i] = json.object { { "path", file.path }, { "size", file.size } }
+  end
+  local members = {
+    { "schema", 1 }, { "rondo", require("rondo.core").version }, { "model", model.path },
+    { "quantization", model.quantization or json.null },
+    { "totals", json.object { { "tensors", #tensors }, { "elements", elements },
+                              { "bytes", bytes }, { "elements_by_dtype", elements_by_type } } },
+    { "files", files },
+    { "tensors", list_of(json, tensors, { "name", "dtype", "shape", "elements", "bytes", "kind",
+                                          "file", "offset", "stats" }) },
+    { "layers", list_of(json, layers, { "name", "kind", "dtype", "shape", "settings", "stats" }) },
+  }
+  if histogram then
+    histogram.stats = ordered(json, histogram.stats, stat_names)
+    members[#members + 1] = { "histogram", ordered(json, histogram,
+      { "name", "dtype", "shape", "low", "high", "counts", "stats" }) }
+  end
+  return json.encode(json.object(members), { indent = 2 }) .. "\n"
+end
+
+return function(o)
+  local model = planning.open(o.model)
+  if o.hist and not o.json and not o.stats then
+    return output.lines(histogram_lines(find_histogram(model, o)))
+  end
+  local histogram = o.hist and find_histogram(model, o)
+  local tensors, layers = inspect.tensors(model), inspect.packed_layers(model)
+  if o.stats then add_stats(model, tensors, layers) end
+  if o.json then return output.text(document(model, tensors, layers, histogram)) end
+  show(model, tensors, layers, o)
+  if histogram then
+    output.lines { "" }
+    output.lines(histogram_lines(histogram))
+  end
+  return true
+end

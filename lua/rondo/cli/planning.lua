@@ -1,0 +1,39 @@
+-- cli.planning: what quantize and plan share: opening the model and making the plan, with errors in
+-- the words of the command line.
+
+local cli_options = require "rondo.cli.options"
+local output = require "rondo.cli.output"
+
+local planning = {}
+
+--- Opens a model; raises a failure where that does not work.
+function planning.open(path)
+  local model, message = require("rondo.model").open(path)
+  if not model then output.failure(message) end
+  return model
+end
+
+-- Makes the plan. What it raises about its options is wrong usage; anything else is a defect.
+local function make(model, given, o)
+  local results = table.pack(xpcall(require("rondo.plan").make, function(problem)
+    local text = type(problem) == "string" and problem:match "^plan: (.*)"
+    if not text then return debug.traceback(tostring(problem), 2) end
+    return { usage = text }
+  end, model, given))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  local problem = results[2]
+  if type(problem) ~= "table" then error(problem, 0) end
+  local file = o.config and problem.usage:find "^config" and o.config .. ": " or ""
+  output.usage(file .. problem.usage, o.command)
+end
+
+--- The plan of rondo.plan for parsed options; raises failures and wrong usage.
+function planning.make(o)
+  local given = cli_options.for_plan(o)
+  if o.config then given.config = require "rondo.cli.config"(o.config, o.command) end
+  local made, message = make(planning.open(o.model), given, o)
+  if not made then output.failure(message) end
+  return made
+end
+
+return planning

@@ -1,0 +1,274 @@
+-- compare: how far one checkpoint is from another, layer by layer, whatever form each is stored in
+-- (plain, fake-quantized, packed). Layers are matched by their names, everything else by the names
+-- of the tensors.
+--
+-- Memory is bounded by a few tiles. A layer's mean squared and relative error are those of
+-- rondo-report.json: the same kernel over the same rows, A being what the error is measured
+-- against.
+
+local core = require "rondo.core"
+local kinds = require "rondo.model.layer"
+local source = require "rondo.model.source"
+local tiles = require "rondo.tiles"
+
+local compare = {}
+
+-- ---- Two matrices ----
+
+local measured = { f32 = true, f16 = true, bf16 = true } -- what the error kernel reads
+
+-- Adds one pair of tiles to the sums and differences.
+local function add_tiles(a, b, state)
+  if not measured[a.dtype] then a = a:to("f32") end
+  if not measured[b.dtype] then b = b:to("f32") end
+  core.squared_error(a, b, { sums = state.sums })
+end
+
+local function add_difference(a, b, state)
+  core.difference(a:contiguous(), b:contiguous(), state.difference)
+end
+
+-- Reads both sources tile by tile; visit(a, b) for each pair. True, or nil, message, code.
+local function each_pair(a, b, visit, advance)
+  for tile in tiles.plain(a.rows, a.cols) do
+    local x, message, code = a:read(tile.row, tile.rows, tile.col, tile.cols)
+    if not x then return nil, message, code end
+    local y
+    y, message, code = b:read(tile.row, tile.rows, tile.col, tile.cols)
+    if not y then return nil, message, code end
+    visit(x, y)
+    advance(tile.rows * tile.cols)
+  end
+  return true
+end
+
+local function same_shape(a, b)
+  return table.concat(a, ",") == table.concat(b, ",")
+end
+
+-- ---- Layers ----
+
+local function errors(entry, error, norm, weights)
+  entry.mse = weights > 0 and error / weights or 0
+  entry.relative_error = norm > 0 and error / norm or (error > 0 and 1 or 0)
+  entry.snr_db = error > 0 and norm > 0 and -10 * math.log(error / norm, 10) or nil
+  return entry
+end
+
+-- mse: mean of (a-b)^2 over the places finite in both; relative_error: its sum over that of a^2;
+-- snr_db: -10 log10 of that, nil where nothing was lost.
+local function compare_layers(a, b, advance)
+  local entry = { name = a.name, shape = a.shape, dtype_a = a.dtype, dtype_b = b.dtype,
+                  quantized_a = a.quantized, quantized_b = b.quantized }
+  local state = { sums = core.zeros({ 2 }, "f64"), difference = core.zeros({ 3 }, "f64") }
+  local x, y = a.source, b.source
+  local done, message, code = each_pair(x, y, function(tile_a, tile_b)
+    add_tiles(tile_a, tile_b, state)
+    add_difference(tile_a, tile_b, state)
+  end, advance)
+  if not done then return nil, ("%s: %s"):format(a.name, message), code end
+  local difference = state.difference:totable()
+  entry.weights = x.rows * x.cols
+  entry.differing, entry.max_abs = difference[1] // 1 | 0, difference[2]
+  entry.incomparable = difference[3] // 1 | 0
+  entry.error, entry.norm = state.sums[1], state.sums[2]
+  return errors(entry, entry.error, entry.norm, entry.weights)
+end
+
+-- Every module with a weight by its name; the names of those that are linear; and all names.
+local function layer_map(model)
+  local map, linear, names = {}, {}, {}
+  for name, layer in model:layers "all" do
+    map[name] = layer
+    linear[name] = kinds.linear[layer.kind]
+    names[#names + 1] = name
+  end
+  return map, linear, names
+end
+
+-- The layers to compare: linear in either model (a config.json may tell more than a single file).
+local function drop_others(map, linear, other_linear)
+  for name in pairs(map) do
+    if not linear[name] and not other_linear[name] then map[name] = nil end
+  end
+end
+
+-- ---- Other tensors ----
+
+local opaque = { f4 = true, f6_e2m3 = true, f6_e3m2 = true, f8_e8m0 = true, f8_e4m3fnuz = true,
+                 f8_e5m2fnuz = true, c64 = true }
+
+local BYTES = 8 * 1024 * 1024
+
+-- Whether two tensors of one dtype have the same bytes.
+local function same_bytes(a, b, info, other, advance)
+  for offset = 0, info.nbytes - 1, BYTES do
+    local count = math.min(BYTES, info.nbytes - offset)
+    local x, message, code = a.checkpoint:read_bytes(info.name, offset, count)
+    if not x then return nil, message, code end
+    local y
+    y, message, code = b.checkpoint:read_bytes(other.name, offset, count)
+    if not y then return nil, message, code end
+    if x ~= y then return false end
+    advance(0)
+  end
+  return true
+end
+
+local function stored_source(model, info)
+  return source.stored(model.checkpoint, info.name, info.dtype, info.shape)
+end
+
+-- Two tensors of one name: identical (the same type and bits), or how far they are apart.
+local function compare_tensors(a, b, name, advance)
+  local left, right = a:info(name), b:info(name)
+  local entry = { name = name, shape = left.shape, dtype_a = left.dtype, dtype_b = right.dtype,
+                  identical = false }
+  if left.dtype == right.dtype then
+    local same, message, code = same_bytes(a, b, left, right, advance)
+    if same == nil then return nil, message, code end
+    entry.identical = same
+    if same then return entry end
+  end
+  if opaque[left.dtype] or opaque[right.dtype] then return entry end
+  local state = { difference = core.zeros({ 3 }, "f64") }
+  local done, message, code = each_pair(stored_source(a, left), stored_source(b, right),
+    function(x, y) add_difference(x, y, state) end, advance)
+  if not done then return nil, message, code end
+  local difference = state.difference:totable()
+  entry.differing, entry.max_abs = difference[1] // 1 | 0, difference[2]
+  entry.incomparable = difference[3] // 1 | 0
+  return entry
+end
+
+-- The tensors that belong to no linear layer's weight, in file order.
+local function other_names(model, map)
+  local taken, names = {}, {}
+  for name, layer in pairs(map) do
+    taken[layer.tensor_name] = true
+    if layer.quantized then
+      local prefix = name == "" and "" or name .. "."
+      for _, part in ipairs { "packed_weight", "scale", "packed_zp" } do
+        taken[prefix .. part] = true
+      end
+    end
+  end
+  for _, name in ipairs(model.names) do
+    if not taken[name] then names[#names + 1] = name end
+  end
+  return names
+end
+
+-- ---- The whole ----
+
+local function new_result()
+  return { layers = {}, tensors = {}, differing_shapes = {}, only_a = {}, only_b = {} }
+end
+
+local function add_all_layers(result, maps, order, advance)
+  for _, name in ipairs(order.a) do
+    local a, b = maps.a[name], maps.b[name]
+    if a and not b then
+      result.only_a[#result.only_a + 1] = { name = name, what = "layer" }
+    elseif a and not same_shape(a.shape, b.shape) then
+      table.insert(result.differing_shapes, { name = name, what = "layer", shape_a = a.shape,
+                                              shape_b = b.shape })
+    elseif a then
+      local entry, message, code = compare_layers(a, b, advance)
+      if not entry then return nil, message, code end
+      result.layers[#result.layers + 1] = entry
+    end
+  end
+  for _, name in ipairs(order.b) do
+    if maps.b[name] and not maps.a[name] then
+      result.only_b[#result.only_b + 1] = { name = name, what = "layer" }
+    end
+  end
+  return true
+end
+
+local function add_all_tensors(result, a, b, maps, advance)
+  local left, right = other_names(a, maps.a), other_names(b, maps.b)
+  local in_a, in_b = {}, {}
+  for _, name in ipairs(left) do in_a[name] = true end
+  for _, name in ipairs(right) do in_b[name] = true end
+  for _, name in ipairs(left) do
+    if not in_b[name] then
+      result.only_a[#result.only_a + 1] = { name = name, what = "tensor" }
+    elseif not same_shape(a:info(name).shape, b:info(name).shape) then
+      table.insert(result.differing_shapes, { name = name, what = "tensor",
+                                              shape_a = a:info(name).shape,
+                                              shape_b = b:info(name).shape })
+    else
+      local entry, message, code = compare_tensors(a, b, name, advance)
+      if not entry then return nil, message, code end
+      result.tensors[#result.tensors + 1] = entry
+    end
+  end
+  for _, name in ipairs(right) do
+    if not in_a[name] then result.only_b[#result.only_b + 1] = { name = name, what = "tensor" } end
+  end
+  return true
+end
+
+-- Sums over layers for which `wanted` holds.
+local function sum_layers(layers, wanted)
+  local total = { layers = 0, weights = 0, incomparable = 0 }
+  local error, norm = 0.0, 0.0
+  for _, entry in ipairs(layers) do
+    if wanted(entry) then
+      total.layers, total.weights = total.layers + 1, total.weights + entry.weights
+      total.incomparable = total.incomparable + entry.incomparable
+      error, norm = error + entry.error, norm + entry.norm
+    end
+  end
+  return errors(total, error, norm, total.weights)
+end
+
+local function weights_of(map)
+  local count = 0
+  for _, layer in pairs(map) do
+    local n = 1
+    for _, d in ipairs(layer.shape) do n = n * d end
+    count = count + n
+  end
+  return count
+end
+
+--- Compares two models.
+-- @param a, b  what rondo.open gives; errors are measured against a
+-- @param progress  function (done, total), in weights, or nil
+-- @return a table, or nil, message, code where something cannot be read:
+--   layers            of both, in a's order: { name, shape, weights, dtype_a, dtype_b, quantized_a,
+--                     quantized_b, mse, relative_error, snr_db (nil: nothing lost), max_abs,
+--                     differing, incomparable (places where just one is finite), error and norm
+--                     (the sums behind relative_error) }
+--   tensors           the others: { name, shape, dtype_a, dtype_b, identical, and unless identical
+--                     or opaque: differing, max_abs, incomparable }
+--   differing_shapes  { name, what, shape_a, shape_b }; what: "layer" or "tensor"
+--   only_a, only_b    { name, what }
+--   totals, changed   { layers, weights, incomparable, mse, relative_error, snr_db } over all
+--                     layers, and over those that differ anywhere or are packed in just one model
+function compare.run(a, b, progress)
+  local result, maps, order = new_result(), {}, {}
+  local linear_a, linear_b
+  maps.a, linear_a, order.a = layer_map(a)
+  maps.b, linear_b, order.b = layer_map(b)
+  drop_others(maps.a, linear_a, linear_b)
+  drop_others(maps.b, linear_b, linear_a)
+  local done, total = 0, weights_of(maps.a)
+  local function advance(count)
+    done = math.min(done + count, total)
+    if progress then progress(done, total) end
+  end
+  local good, message, code = add_all_layers(result, maps, order, advance)
+  if good then good, message, code = add_all_tensors(result, a, b, maps, advance) end
+  if not good then return nil, message, code end
+  result.totals = sum_layers(result.layers, function() return true end)
+  result.changed = sum_layers(result.layers, function(entry)
+    return entry.differing > 0 or entry.quantized_a ~= entry.quantized_b
+  end)
+  return result
+end
+
+return compare

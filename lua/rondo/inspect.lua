@@ -1,0 +1,162 @@
+-- inspect: what a model holds: its tensors and what each is, their statistics, histograms. Weights
+-- are read tile by tile, so that a tensor larger than memory is no matter.
+
+local core = require "rondo.core"
+local order = require "rondo.model.order"
+local source = require "rondo.model.source"
+local tiles = require "rondo.tiles"
+
+local inspect = {}
+
+local function product(shape)
+  local n = 1
+  for _, d in ipairs(shape) do n = n * d end
+  return n
+end
+
+-- ---- What there is ----
+
+-- The parts of a packed layer, and what they are called here.
+local parts = { packed_weight = "codes", scale = "scales", packed_zp = "zero points" }
+
+-- What each tensor is, by name.
+local function kinds_of(model)
+  local kinds = {}
+  for name, layer in model:layers "all" do
+    if layer.bias_name then kinds[layer.bias_name] = "bias" end
+    if layer.quantized then
+      for part, word in pairs(parts) do
+        kinds[name == "" and part or name .. "." .. part] = word
+      end
+    else
+      kinds[layer.tensor_name] = layer.kind
+    end
+  end
+  return kinds
+end
+
+--- The tensors of a model, numbers in names counted as numbers.
+-- @return list of { name, dtype, shape, elements, bytes, kind, file, offset }; kind: "linear",
+--         "lm_head", "router", "expert", "embedding", "norm", "bias", "codes", "scales",
+--         "zero points" or "other"; file: a path; offset: of its first byte there
+function inspect.tensors(model)
+  local kinds, names, list = kinds_of(model), {}, {}
+  for i, name in ipairs(model.names) do names[i] = name end
+  order.arrange(names)
+  local files = model.checkpoint:files()
+  for i, name in ipairs(names) do
+    local dtype, shape, bytes, file, offset = model.checkpoint:info(name)
+    list[i] = { name = name, dtype = dtype, shape = shape, elements = product(shape), bytes = bytes,
+                kind = kinds[name] or "other", file = files[file].path, offset = offset }
+  end
+  return list
+end
+
+--- The layers that rondo packed: a list of { name, kind, dtype, shape, settings, source }; settings
+--- is what the checkpoint says of it (bits, group_size, scheme, ...). Empty for other models.
+function inspect.packed_layers(model)
+  local list = {}
+  if model.quantization ~= "rondo" then return list end
+  local config = require("rondo.model.config")
+  local _, described = config.quantization(model.config)
+  for name, layer in model:layers "all" do
+    if layer.quantized then
+      list[#list + 1] = { name = name, kind = layer.kind, dtype = layer.dtype, shape = layer.shape,
+                          settings = described.layers[name], source = layer.source }
+    end
+  end
+  return list
+end
+
+-- ---- Statistics ----
+
+local arithmetic = { f64 = true, f32 = true, f16 = true, bf16 = true, f8_e4m3 = true,
+                     f8_e5m2 = true, i8 = true, u8 = true, i16 = true, u16 = true, i32 = true,
+                     u32 = true, i64 = true, u64 = true, bool = true }
+
+--- Whether there is arithmetic on a type.
+function inspect.has_numbers(dtype)
+  return arithmetic[dtype] or false
+end
+
+--- The rows of a tensor of inspect.tensors.
+function inspect.source(model, tensor)
+  return source.stored(model.checkpoint, tensor.name, tensor.dtype, tensor.shape)
+end
+
+local function each_tile(from, visit, progress)
+  for tile in tiles.plain(from.rows, from.cols) do
+    local values, message, code = from:read(tile.row, tile.rows, tile.col, tile.cols)
+    if not values then return nil, message, code end
+    visit(values:contiguous())
+    if progress then progress(tile.rows * tile.cols) end
+  end
+  return true
+end
+
+--- Statistics of a source.
+-- @param progress  function (values just read), or nil
+-- @return { count, nans, infinities, zeros, mean, std, min, max, absmax }: count of the finite
+--         values, to which the rest refers (std: of the population); mean, std, min, max, absmax
+--         are nil where there is none. Or nil, message, code
+function inspect.stats(from, progress)
+  local state = core.zeros({ 8 }, "f64")
+  local done, message, code = each_tile(from, function(tile) core.stats(tile, state) end, progress)
+  if not done then return nil, message, code end
+  local count, nans, infinities, zeros, mean, squares, low, high = table.unpack(state:totable())
+  local stats = { count = count // 1 | 0, nans = nans // 1 | 0, infinities = infinities // 1 | 0,
+                  zeros = zeros // 1 | 0 }
+  if count > 0 then
+    stats.mean, stats.std = mean, (squares / count) ^ 0.5
+    stats.min, stats.max, stats.absmax = low, high, math.max(math.abs(low), math.abs(high))
+  end
+  return stats
+end
+
+-- A range that is not empty around all values.
+local function range_of(stats)
+  local low, high = stats.min, stats.max
+  if low == high then
+    local margin = math.max(math.abs(low) / 1000, 0.5)
+    low, high = low - margin, high + margin
+  end
+  return low, high
+end
+
+--- A histogram of a source.
+-- @param bins  bars of equal width, 1 to 2^20
+-- @return { low, high, counts, stats }; counts is nil where no value is finite, or the range is
+--         more than f64 holds. Or nil, message, code
+function inspect.histogram(from, bins)
+  local stats, message, code = inspect.stats(from)
+  if not stats then return nil, message, code end
+  local result = { stats = stats }
+  if stats.count == 0 then return result end
+  result.low, result.high = range_of(stats)
+  if result.high - result.low == math.huge then return result end
+  local counts = core.zeros({ bins }, "i64")
+  local done, why, kind = each_tile(from, function(tile)
+    core.histogram(tile, result.low, result.high, counts)
+  end)
+  if not done then return nil, why, kind end
+  result.counts = counts:totable()
+  return result
+end
+
+--- Finds a tensor, or a packed layer, by its name or an unambiguous end of it.
+-- @return { name, dtype, shape, source }, or nil, message, code
+function inspect.find(model, name)
+  local info, message, code = model:info(name)
+  if info then
+    return { name = info.name, dtype = info.dtype, shape = info.shape,
+             source = inspect.source(model, info) }
+  end
+  local layer = model:layer((name:gsub("%.weight$", "")))
+  if layer and layer.quantized then
+    return { name = layer.name, dtype = layer.source.dtype, shape = layer.shape,
+             source = layer.source }
+  end
+  return nil, message, code
+end
+
+return inspect
