@@ -1,6 +1,7 @@
 /* json_text.c - the text of JSON numbers and strings: exact both ways, whatever the locale. */
 #include "format/json.h"
 
+#include <float.h>
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
@@ -74,7 +75,8 @@ size_t rondo_json_write_real(double value, char out[RONDO_JSON_REAL_SIZE]) {
   locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
   locale_t old = plain != (locale_t)0 ? uselocale(plain) : (locale_t)0;
   int length = 0;
-  for (int digits = 15; digits <= 17; digits++) {
+  int few = fabs(value) < DBL_MIN ? 1 : 15; /* what has 15 digits or fewer reads back by 15 */
+  for (int digits = few; digits <= 17; digits++) {
     length = snprintf(out, RONDO_JSON_REAL_SIZE - 2, "%.*g", digits, value);
     if (strtod(out, NULL) == value) break;
   }
