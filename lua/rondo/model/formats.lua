@@ -1,0 +1,54 @@
+-- formats: layers of checkpoints that rondo itself has quantized. One entry for each quant_method
+-- whose tensors do not stand under the names of the weights.
+--
+-- An entry is a function (checkpoint, quantization_config) that gives a list of records, or nil,
+-- message, code:
+--   name         the layer's module path
+--   tensor_name  the tensor that stands for it in the file's order
+--   dtype, shape of the weight before it was quantized
+--   source       its values, see rondo.model.source
+-- A method without an entry (gptq, awq, ...) opens as plain tensors under the file's own names.
+
+local text = require "rondo.model.text"
+
+local formats = {}
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+local function packed_record(checkpoint, path, fields)
+  local packed = require "rondo.formats.packed"
+  local source, message, code = packed.source(checkpoint, path, fields)
+  if not source then return nil, message, code end
+  return {
+    name = path, tensor_name = path == "" and "packed_weight" or path .. ".packed_weight",
+    dtype = fields.source_dtype, shape = fields.shape, source = source,
+  }
+end
+
+-- rondo's "packed" format.
+function formats.rondo(checkpoint, config)
+  if config.schema ~= 1 or config.format ~= "packed" then
+    return nil, "quantization_config: this version of rondo reads schema 1, format \"packed\"",
+      "unsupported"
+  elseif type(config.layers) ~= "table" then
+    return nil, "quantization_config: layers must be an object", "format"
+  end
+  local records = {}
+  for _, path in ipairs(sorted_keys(config.layers)) do
+    if type(path) ~= "string" or type(config.layers[path]) ~= "table" then
+      return nil, ("quantization_config: layer %s must be an object"):format(
+        text.quote(tostring(path))), "format"
+    end
+    local record, message, code = packed_record(checkpoint, path, config.layers[path])
+    if not record then return nil, message, code end
+    records[#records + 1] = record
+  end
+  return records
+end
+
+return formats

@@ -1,0 +1,380 @@
+-- model: a checkpoint seen as a model. Names, config, layers, ties; tensors when they are wanted.
+--
+-- Opening reads headers only, and nothing here walks the tensors before it is asked to: names,
+-- layers, ties and suggestions are worked out at first use.
+--
+-- Fields of a model:
+--   path          as given to open
+--   folder        the folder in Hugging Face layout, or nil for a single file
+--   names         the names of all tensors, in file order
+--   config        config.json decoded (null is rondo.json.null), or nil
+--   quantization  the method the checkpoint says it is quantized with ("gptq", "rondo"), or nil
+--   tied          a list of { name, target }: `name` (which the file need not hold) uses `target`
+--   depth         the number of layers of the language model, 0 where nothing says so
+--   metadata      strings of the file's __metadata__, or nil
+--   checkpoint    the core object: files, offsets, reading by tiles
+-- model["name"] is a tensor, by its full name or by an unambiguous end of it on whole segments. It
+-- is nil where the module is there but has no such tensor (a bias, say); a name of no module, or
+-- one that fits several tensors, is an error.
+
+local config = require "rondo.model.config"
+local core = require "rondo.core"
+local formats = require "rondo.model.formats"
+local layer_of = require "rondo.model.layer"
+local layers_of = require "rondo.model.layers"
+local lfs = require "lfs"
+local options = require "rondo.options"
+local suggest = require "rondo.model.suggest"
+local text = require "rondo.model.text"
+local tied_of = require "rondo.model.tied"
+
+local model = {}
+
+-- What a model consists of: its fields, records of quantized layers, the list of layers, ... The
+-- table that people hold stays empty, so that nothing in it can be overwritten.
+local hidden = setmetatable({}, { __mode = "k" })
+
+local methods, Model = {}, { __name = "rondo.model", __metatable = "locked" }
+
+-- ---- Fields worked out at first use ----
+
+local lazy = {}
+
+function lazy.names(self)
+  return self.checkpoint:names()
+end
+
+function lazy.metadata(self)
+  return self.checkpoint:metadata()
+end
+
+function lazy.tied(self)
+  return tied_of.find(self.names, self.config, function(a, b)
+    local _, left = self.checkpoint:info(a)
+    local _, right = self.checkpoint:info(b)
+    return table.concat(left, ",") == table.concat(right, ",")
+  end)
+end
+
+local function layer_list(self)
+  local own = hidden[self]
+  if not own.layers then
+    own.layers = layers_of.new(self.checkpoint, self.names, self.config, own.records)
+  end
+  return own.layers
+end
+
+function lazy.depth(self)
+  local said = config.get(self.config, "num_hidden_layers", "integer")
+  if said then return said end
+  local most = 0
+  for _, count in pairs(layer_list(self).counts) do most = math.max(most, count) end
+  return most
+end
+
+-- Fields that may be nil.
+local optional = { folder = true, config = true, quantization = true, metadata = true }
+
+-- ---- Names ----
+
+local function candidates_text(found)
+  local shown = {}
+  for i = 1, math.min(#found, 3) do shown[i] = text.quote(found[i]) end
+  local more = #found > 3 and (" and %d more"):format(#found - 3) or ""
+  return table.concat(shown, ", ") .. more
+end
+
+local function did_you_mean(self, name)
+  local function exists(other) return self.checkpoint:resolve(other) ~= nil end
+  local meant = suggest.name(self.names, name, exists)
+  return meant and ("; did you mean %s?"):format(text.quote(meant)) or ""
+end
+
+-- The full name of a tensor, or nil, message, code, and whether several fit.
+local function resolve(self, name)
+  local full, found = self.checkpoint:resolve(name)
+  if full then return full end
+  if #found > 0 then
+    return nil, ("'%s' fits %d tensors of %s: %s"):format(text.show(name), #found,
+      text.path(self.path), candidates_text(found)), "usage", true
+  end
+  return nil, ("no tensor %s in %s%s"):format(text.quote(name), text.path(self.path),
+    did_you_mean(self, name)), "usage", false
+end
+
+-- Whether a module of that name is there: a tensor whose name, or the end of it, is the same but
+-- for the last segment.
+local function has_module(self, name)
+  local parent = name:match "^(.*)%.[^.]*$"
+  local known = hidden[self].modules
+  if not known then
+    known = {}
+    for _, full in ipairs(self.names) do known[full:match "^(.*)%.[^.]*$" or ""] = true end
+    hidden[self].modules = known
+  end
+  if known[parent or ""] then return true end
+  if not parent then return false end
+  for module in pairs(known) do
+    if module:sub(-#parent - 1) == "." .. parent then return true end
+  end
+  return false
+end
+
+local function check_string(what, value, level)
+  if type(value) ~= "string" then
+    error(("bad argument #1 to '%s' (string expected, got %s)"):format(what, type(value)),
+      (level or 2) + 1)
+  end
+end
+
+-- ---- Methods ----
+
+--- A tensor by its full name or an unambiguous end of it; or nil, message, code.
+function methods:tensor(name)
+  check_string("tensor", name)
+  local full, message, code = resolve(self, name)
+  if not full then return nil, message, code end
+  return self.checkpoint:tensor(full)
+end
+
+--- Whether the file holds a tensor of exactly this name.
+function methods:has(name)
+  check_string("has", name)
+  return self.checkpoint:has(name)
+end
+
+--- { name, dtype, shape, nbytes, file, offset } of a tensor, found as by tensor(); file is a path,
+-- offset that of the first byte in it. Or nil, message, code.
+function methods:info(name)
+  check_string("info", name)
+  local full, message, code = resolve(self, name)
+  if not full then return nil, message, code end
+  local dtype, shape, nbytes, file, offset = self.checkpoint:info(full)
+  return { name = full, dtype = dtype, shape = shape, nbytes = nbytes,
+           file = self.checkpoint:files()[file].path, offset = offset }
+end
+
+local function tied_set(self)
+  local own = hidden[self]
+  if not own.tied then
+    own.tied = {}
+    for _, tie in ipairs(self.tied) do own.tied[tie.name], own.tied[tie.target] = true, true end
+  end
+  return own.tied
+end
+
+local function make_layer(self, list, name)
+  return layers_of.make(list, self, name, tied_set(self)[name] or false)
+end
+
+local function wanted_kinds(kind)
+  if kind == nil then return layer_of.linear end
+  if kind == "all" then return nil end
+  if not layer_of.linear[kind] and not layer_of.rest[kind] then
+    error(("bad argument #1 to 'layers' (unknown kind %s; known: all, linear, lm_head, router, "
+      .. "expert, embedding, norm, other)"):format(text.quote(tostring(kind))), 3)
+  end
+  return { [kind] = true }
+end
+
+--- for name, layer in model:layers() do ... end: the linear layers (kinds linear, lm_head, router,
+-- expert) in the model's order, numbers counted as numbers, otherwise as in the file. With a kind,
+-- those of that kind; with "all", every module that has a weight.
+function methods:layers(kind)
+  local wanted = wanted_kinds(kind)
+  local list, i = layer_list(self), 0
+  return function()
+    repeat
+      i = i + 1
+      local name = list.names[i]
+      if not name then return nil end
+    until not wanted or wanted[list.kinds[name]]
+    local layer = make_layer(self, list, list.names[i])
+    return layer.name, layer
+  end
+end
+
+-- The tensor that stands for a layer: by its path, or an unambiguous end of it.
+local function layer_tensor(self, list, path)
+  local endings = path == "" and { "weight", "packed_weight" }
+    or { path .. ".weight", path, path .. ".packed_weight" }
+  local message, code
+  for _, ending in ipairs(endings) do
+    local full, why, kind, several = resolve(self, ending)
+    if full and list.kinds[full] then return full end
+    if several or not message then message, code = why, kind end
+  end
+  return nil, message or ("%s is no layer of %s"):format(text.quote(path), text.path(self.path)),
+    code or "usage"
+end
+
+--- One layer of any kind by its path, or an unambiguous end of it; or nil, message, code.
+function methods:layer(path)
+  check_string("layer", path)
+  local list = layer_list(self)
+  local name, message, code = layer_tensor(self, list, path)
+  if not name then return nil, message, code end
+  return make_layer(self, list, name)
+end
+
+--- The tensor that the tensor `name` shares, or nil where it has its own.
+function methods:tied_to(name)
+  check_string("tied_to", name)
+  for _, tie in ipairs(self.tied) do
+    if tie.name == name then return tie.target end
+  end
+end
+
+--- Lets go of the files. Tensors that were read stay valid; the model is of no use any more.
+function methods:close()
+  self.checkpoint:close()
+end
+
+-- ---- The object ----
+
+local function known_fields()
+  local names = { "path", "checkpoint" }
+  for name in pairs(lazy) do names[#names + 1] = name end
+  for name in pairs(optional) do
+    if not lazy[name] then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
+local function tensor_field(self, name)
+  local full, message, _, several = resolve(self, name)
+  if not full then
+    if not several and has_module(self, name) then return nil end
+    local hint = name:find(".", 1, true) and "" or (" (fields: %s)"):format(known_fields())
+    error(message .. hint, 3)
+  end
+  local tensor, why = self.checkpoint:tensor(full)
+  if not tensor then error(why, 3) end
+  return tensor
+end
+
+function Model.__index(self, key)
+  if methods[key] then return methods[key] end
+  local fields = hidden[self].fields
+  if fields[key] == nil and lazy[key] then fields[key] = lazy[key](self) end
+  if fields[key] ~= nil or optional[key] then return fields[key] end
+  if type(key) ~= "string" then
+    error(("a model is indexed by names of tensors, not by a %s"):format(type(key)), 2)
+  end
+  return tensor_field(self, key)
+end
+
+function Model.__newindex(_, key)
+  error(("a model cannot be changed (field '%s')"):format(text.show(tostring(key))), 2)
+end
+
+function Model.__close(self)
+  self:close()
+end
+
+-- "bf16", or "bf16 + f32" where there are several: the type with most elements first.
+local function totals(self)
+  local elements, by_type, types = 0, {}, {}
+  for _, name in ipairs(self.names) do
+    local dtype, shape = self.checkpoint:info(name)
+    local count = 1
+    for _, d in ipairs(shape) do count = count * d end
+    elements = elements + count
+    if not by_type[dtype] then by_type[dtype], types[#types + 1] = 0, dtype end
+    by_type[dtype] = by_type[dtype] + count
+  end
+  table.sort(types, function(a, b)
+    if by_type[a] ~= by_type[b] then return by_type[a] > by_type[b] end
+    return a < b
+  end)
+  return elements, table.concat(types, " + ")
+end
+
+local function summary(self)
+  local elements, types = totals(self)
+  local list, linear = layer_list(self), 0
+  for _, name in ipairs(list.names) do
+    if layer_of.linear[list.kinds[name]] then linear = linear + 1 end
+  end
+  return ("model %s: %d %s, %s parameters%s, %d linear %s%s"):format(text.path(self.path),
+    #self.names, #self.names == 1 and "tensor" or "tensors", text.thousands(elements),
+    types ~= "" and ", " .. types or "", linear, linear == 1 and "layer" or "layers",
+    self.quantization and ", quantized: " .. text.show(self.quantization) or "")
+end
+
+function Model.__tostring(self)
+  local ok, line = pcall(summary, self)
+  return ok and line or ("model %s (closed)"):format(text.path(self.path))
+end
+
+--- Makes a model of a checkpoint, or of anything with its methods (names, has, info, resolve,
+-- tensor, files, metadata, read, check, close).
+-- @param given  { path =, folder = nil, config = nil }
+-- @return the model, or nil, message, code where the checkpoint is quantized in a way it does not
+--         keep to
+function model.wrap(checkpoint, given)
+  local method, how = config.quantization(given.config)
+  local records, message, code
+  if method and formats[method] then
+    records, message, code = formats[method](checkpoint, how)
+    if not records then return nil, ("%s: %s"):format(text.path(given.path), message), code end
+  end
+  local self = {}
+  hidden[self] = {
+    records = records,
+    fields = { path = given.path, folder = given.folder, config = given.config,
+               quantization = method, checkpoint = checkpoint },
+  }
+  return setmetatable(self, Model)
+end
+
+-- ---- Opening ----
+
+-- The folder that a path stands for: itself, or the one of an index; nil for a single file.
+local function folder_of(path)
+  if lfs.attributes(path, "mode") == "directory" then return path end
+  if not path:find "%.json$" then return nil end
+  local folder = path:match "^(.*)/[^/]*$"
+  if folder == "" then return "/" end
+  return folder or "."
+end
+
+local function read_config(folder)
+  local path = folder and folder .. "/config.json"
+  if not path or not lfs.symlinkattributes(path, "mode") then return nil end
+  return config.read(path)
+end
+
+--- Opens a model.
+-- @param path  a folder in Hugging Face layout, its index, or one safetensors file
+-- @param given { mode = "map" } tensors are views of the mapped file, "read": copies
+-- @return the model, or nil, message, code
+function model.open(path, given)
+  check_string("open", path)
+  local o = options.check("open", given, {
+    mode = { kind = "choice", choices = { "map", "read" }, default = "map" },
+  }, 3)
+  local checkpoint, message, code = core.checkpoint(path, o.mode)
+  if not checkpoint then return nil, message, code end
+  local folder = folder_of(path)
+  local fields
+  fields, message, code = read_config(folder)
+  local opened
+  if fields or not message then
+    local about = { path = path, folder = folder, config = fields }
+    opened, message, code = model.wrap(checkpoint, about)
+  end
+  if not opened then checkpoint:close() return nil, message, code end
+  return opened
+end
+
+--- Whether a value is a model.
+function model.is_model(value)
+  return type(value) == "table" and hidden[value] ~= nil
+end
+
+--- Reads one config.json alone; see rondo.model.config.
+model.config = config.read
+
+return model
