@@ -14,8 +14,23 @@
 
 enum { ALIGNMENT = 64 };
 
+bool rondo_tensor_has_memory(lua_State *L, int idx) {
+  bool there = true;
+  if (lua_getiuservalue(L, idx, 1) == LUA_TUSERDATA &&
+      luaL_testudata(L, -1, RONDO_TENSOR_META) == NULL) {
+    const rondo_owner *owner = lua_touserdata(L, -1);
+    there = owner->alive;
+  }
+  lua_pop(L, 1);
+  return there;
+}
+
 rondo_tensor *rondo_test_tensor(lua_State *L, int idx) {
-  return luaL_testudata(L, idx, RONDO_TENSOR_META);
+  rondo_tensor *t = luaL_testudata(L, idx, RONDO_TENSOR_META);
+  if (t != NULL && !rondo_tensor_has_memory(L, idx)) {
+    luaL_error(L, "the file behind this tensor has been closed");
+  }
+  return t;
 }
 
 rondo_tensor *rondo_check_tensor(lua_State *L, int idx) {
@@ -174,11 +189,15 @@ static int length(lua_State *L) {
 }
 
 const luaL_Reg *const rondo_tensor_methods[] = {rondo_tensor_view_methods, rondo_tensor_ops_methods,
-                                                NULL};
+                                                rondo_tensor_reduce_methods,
+                                                rondo_tensor_show_methods, NULL};
 
 void rondo_open_tensor(lua_State *L) {
-  static const luaL_Reg metamethods[] = {
-      {"__len", length}, {"__newindex", rondo_tensor_newindex}, {NULL, NULL}};
+  static const luaL_Reg metamethods[] = {{"__len", length},
+                                         {"__eq", rondo_tensor_eq},
+                                         {"__tostring", rondo_tensor_tostring},
+                                         {"__newindex", rondo_tensor_newindex},
+                                         {NULL, NULL}};
   luaL_newmetatable(L, RONDO_TENSOR_META);
   luaL_setfuncs(L, metamethods, 0);
   luaL_setfuncs(L, rondo_tensor_operators, 0);

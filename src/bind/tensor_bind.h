@@ -4,6 +4,10 @@
 
 #include "bind/bind.h"
 
+/* Whether the memory of the tensor at idx is there. Storage of tensors lives as long as they do;
+ * what else lends memory (see rondo_owner) may have been finalized before its views. */
+bool rondo_tensor_has_memory(lua_State *L, int idx);
+
 /* The dtype at idx, or fallback when the argument is absent or nil. */
 rondo_dtype rondo_opt_dtype(lua_State *L, int idx, rondo_dtype fallback);
 
@@ -54,6 +58,7 @@ void rondo_open_tensor_make(lua_State *L);
 
 /* Methods by topic; all of them, ended by NULL. */
 extern const luaL_Reg rondo_tensor_view_methods[], rondo_tensor_ops_methods[];
+extern const luaL_Reg rondo_tensor_reduce_methods[], rondo_tensor_show_methods[];
 extern const luaL_Reg *const rondo_tensor_methods[];
 
 /* Metamethods. */
@@ -62,5 +67,7 @@ extern const luaL_Reg rondo_tensor_operators[];
 /* Fields and methods: the method table is the upvalue. */
 int rondo_tensor_index(lua_State *L);
 int rondo_tensor_newindex(lua_State *L);
+int rondo_tensor_eq(lua_State *L);
+int rondo_tensor_tostring(lua_State *L);
 
 #endif

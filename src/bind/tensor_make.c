@@ -325,7 +325,7 @@ static int from_bytes(lua_State *L) {
 /* is_tensor(value) */
 static int is_tensor(lua_State *L) {
   luaL_checkany(L, 1);
-  lua_pushboolean(L, rondo_test_tensor(L, 1) != NULL);
+  lua_pushboolean(L, luaL_testudata(L, 1, RONDO_TENSOR_META) != NULL);
   return 1;
 }
 

@@ -75,6 +75,10 @@ static void move(char *target, int64_t target_step, const char *source, int64_t 
   }
 }
 
+void rondo_copy_strided(void *out, const void *source, size_t step, size_t size, size_t n) {
+  move(out, (int64_t)size, source, (int64_t)step, size, n);
+}
+
 const void *rondo_peek(const rondo_tensor *t, int64_t first, size_t count) {
   if (t->rank == 1 && (t->stride[0] == 1 || count == 1)) return walk_to(t, first).at;
   if (t->rank == 1 || t->stride[t->rank - 1] != 1) return NULL;

@@ -16,6 +16,9 @@ void rondo_gather(const rondo_tensor *t, int64_t first, size_t count, void *out)
 /* Copies the array in to elements first .. first+count-1. */
 void rondo_scatter(const rondo_tensor *t, int64_t first, size_t count, const void *in);
 
+/* n elements of `size` bytes (1, 2, 4 or 8), `step` bytes apart, to an array. */
+void rondo_copy_strided(void *out, const void *source, size_t step, size_t size, size_t n);
+
 /* All elements of any tensor, opaque ones too, to a row-major array. */
 void rondo_copy_out(const rondo_tensor *t, void *out);
 
