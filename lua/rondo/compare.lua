@@ -8,6 +8,7 @@
 
 local core = require "rondo.core"
 local kinds = require "rondo.model.layer"
+local model_of = require "rondo.model"
 local source = require "rondo.model.source"
 local tiles = require "rondo.tiles"
 
@@ -28,8 +29,15 @@ local function add_difference(a, b, state)
   core.difference(a:contiguous(), b:contiguous(), state.difference)
 end
 
+local function take_differences(entry, state)
+  local differing, largest, incomparable = table.unpack(state.difference:totable())
+  entry.differing, entry.incomparable = math.tointeger(differing), math.tointeger(incomparable)
+  entry.max_abs = largest
+end
+
 -- Reads both sources tile by tile; visit(a, b) for each pair. True, or nil, message, code.
 local function each_pair(a, b, visit, advance)
+  if a.rows * a.cols == 0 then return true end
   for tile in tiles.plain(a.rows, a.cols) do
     local x, message, code = a:read(tile.row, tile.rows, tile.col, tile.cols)
     if not x then return nil, message, code end
@@ -67,10 +75,8 @@ local function compare_layers(a, b, advance)
     add_difference(tile_a, tile_b, state)
   end, advance)
   if not done then return nil, ("%s: %s"):format(a.name, message), code end
-  local difference = state.difference:totable()
   entry.weights = x.rows * x.cols
-  entry.differing, entry.max_abs = difference[1] // 1 | 0, difference[2]
-  entry.incomparable = difference[3] // 1 | 0
+  take_differences(entry, state)
   entry.error, entry.norm = state.sums[1], state.sums[2]
   return errors(entry, entry.error, entry.norm, entry.weights)
 end
@@ -100,17 +106,16 @@ local opaque = { f4 = true, f6_e2m3 = true, f6_e3m2 = true, f8_e8m0 = true, f8_e
 
 local BYTES = 8 * 1024 * 1024
 
--- Whether two tensors of one dtype have the same bytes.
-local function same_bytes(a, b, info, other, advance)
-  for offset = 0, info.nbytes - 1, BYTES do
-    local count = math.min(BYTES, info.nbytes - offset)
-    local x, message, code = a.checkpoint:read_bytes(info.name, offset, count)
+-- Whether two opaque tensors of one dtype have the same bytes.
+local function same_bytes(a, b, left, right)
+  for offset = 0, left.nbytes - 1, BYTES do
+    local count = math.min(BYTES, left.nbytes - offset)
+    local x, message, code = a.checkpoint:read_bytes(left.name, offset, count)
     if not x then return nil, message, code end
     local y
-    y, message, code = b.checkpoint:read_bytes(other.name, offset, count)
+    y, message, code = b.checkpoint:read_bytes(right.name, offset, count)
     if not y then return nil, message, code end
     if x ~= y then return false end
-    advance(0)
   end
   return true
 end
@@ -123,21 +128,22 @@ end
 local function compare_tensors(a, b, name, advance)
   local left, right = a:info(name), b:info(name)
   local entry = { name = name, shape = left.shape, dtype_a = left.dtype, dtype_b = right.dtype,
-                  identical = false }
-  if left.dtype == right.dtype then
-    local same, message, code = same_bytes(a, b, left, right, advance)
+                  identical = left.dtype == right.dtype }
+  if opaque[left.dtype] or opaque[right.dtype] then
+    local same, message, code = entry.identical, nil, nil
+    if same then same, message, code = same_bytes(a, b, left, right) end
     if same == nil then return nil, message, code end
     entry.identical = same
-    if same then return entry end
+    return entry
   end
-  if opaque[left.dtype] or opaque[right.dtype] then return entry end
   local state = { difference = core.zeros({ 3 }, "f64") }
   local done, message, code = each_pair(stored_source(a, left), stored_source(b, right),
-    function(x, y) add_difference(x, y, state) end, advance)
+    function(x, y)
+      entry.identical = entry.identical and x == y
+      add_difference(x, y, state)
+    end, advance)
   if not done then return nil, message, code end
-  local difference = state.difference:totable()
-  entry.differing, entry.max_abs = difference[1] // 1 | 0, difference[2]
-  entry.incomparable = difference[3] // 1 | 0
+  take_differences(entry, state)
   return entry
 end
 
@@ -235,21 +241,33 @@ local function weights_of(map)
   return count
 end
 
+local function opened(value, position)
+  if type(value) == "string" then return model_of.open(value) end
+  if model_of.is_model(value) then return value end
+  error(("bad argument #%d to 'compare' (model or path expected, got %s)"):format(position,
+    type(value)), 3)
+end
+
 --- Compares two models.
--- @param a, b  what rondo.open gives; errors are measured against a
+-- @param a, b  what rondo.open gives, or paths; errors are measured against a
 -- @param progress  function (done, total), in weights, or nil
 -- @return a table, or nil, message, code where something cannot be read:
 --   layers            of both, in a's order: { name, shape, weights, dtype_a, dtype_b, quantized_a,
 --                     quantized_b, mse, relative_error, snr_db (nil: nothing lost), max_abs,
 --                     differing, incomparable (places where just one is finite), error and norm
 --                     (the sums behind relative_error) }
---   tensors           the others: { name, shape, dtype_a, dtype_b, identical, and unless identical
---                     or opaque: differing, max_abs, incomparable }
+--   tensors           the others: { name, shape, dtype_a, dtype_b, identical (the same type and
+--                     bits), and unless opaque: differing, max_abs, incomparable }
 --   differing_shapes  { name, what, shape_a, shape_b }; what: "layer" or "tensor"
 --   only_a, only_b    { name, what }
 --   totals, changed   { layers, weights, incomparable, mse, relative_error, snr_db } over all
 --                     layers, and over those that differ anywhere or are packed in just one model
 function compare.run(a, b, progress)
+  local message, code
+  a, message, code = opened(a, 1)
+  if not a then return nil, message, code end
+  b, message, code = opened(b, 2)
+  if not b then return nil, message, code end
   local result, maps, order = new_result(), {}, {}
   local linear_a, linear_b
   maps.a, linear_a, order.a = layer_map(a)
@@ -261,7 +279,8 @@ function compare.run(a, b, progress)
     done = math.min(done + count, total)
     if progress then progress(done, total) end
   end
-  local good, message, code = add_all_layers(result, maps, order, advance)
+  local good
+  good, message, code = add_all_layers(result, maps, order, advance)
   if good then good, message, code = add_all_tensors(result, a, b, maps, advance) end
   if not good then return nil, message, code end
   result.totals = sum_layers(result.layers, function() return true end)

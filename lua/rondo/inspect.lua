@@ -85,6 +85,7 @@ function inspect.source(model, tensor)
 end
 
 local function each_tile(from, visit, progress)
+  if from.rows * from.cols == 0 then return true end
   for tile in tiles.plain(from.rows, from.cols) do
     local values, message, code = from:read(tile.row, tile.rows, tile.col, tile.cols)
     if not values then return nil, message, code end
@@ -104,8 +105,8 @@ function inspect.stats(from, progress)
   local done, message, code = each_tile(from, function(tile) core.stats(tile, state) end, progress)
   if not done then return nil, message, code end
   local count, nans, infinities, zeros, mean, squares, low, high = table.unpack(state:totable())
-  local stats = { count = count // 1 | 0, nans = nans // 1 | 0, infinities = infinities // 1 | 0,
-                  zeros = zeros // 1 | 0 }
+  local stats = { count = math.tointeger(count), nans = math.tointeger(nans),
+                  infinities = math.tointeger(infinities), zeros = math.tointeger(zeros) }
   if count > 0 then
     stats.mean, stats.std = mean, (squares / count) ^ 0.5
     stats.min, stats.max, stats.absmax = low, high, math.max(math.abs(low), math.abs(high))

@@ -26,7 +26,7 @@ local names = { "kB", "MB", "GB", "TB", "PB", "EB" }
 
 --- Bytes as short text with three significant digits: "999 B", "1.05 MB", "12.3 GB".
 function sizes.show(bytes)
-  if bytes < 1000 then return ("%d B"):format(bytes) end
+  if bytes < 1000 then return ("%d B"):format(math.floor(bytes)) end
   local value, unit = bytes / 1000, 1
   while value >= 999.5 and unit < #names do value, unit = value / 1000, unit + 1 end
   local form = value < 9.995 and "%.2f %s" or value < 99.95 and "%.1f %s" or "%.0f %s"

@@ -29,7 +29,7 @@ end
 local function guarded(command, ...)
   local results = table.pack(xpcall(command, function(problem)
     if type(problem) == "table" and (problem.usage or problem.failure) then return problem end
-    if type(problem) ~= "string" then return problem end
+    if type(problem) ~= "string" or problem:find "\nstack traceback:" then return problem end
     return debug.traceback(problem, 2)
   end, ...))
   if results[1] then return table.unpack(results, 2, results.n) end
@@ -53,7 +53,7 @@ local function execute(args)
 end
 
 --- Does what the arguments say.
--- @param args  list of strings, without the program's name
+-- @param args  list of strings; args[0] may be the program's name
 -- @return the exit code
 function cli.main(args)
   local first = args[1]
@@ -62,7 +62,8 @@ function cli.main(args)
     return 0
   end
   if first == "run" and args[2] and (args[2] == "-" or args[2]:sub(1, 1) ~= "-") then
-    return require "rondo.cli.run"(args[2], table.move(args, 3, #args, 1, {}))
+    local script_args = table.move(args, 3, #args, 1, {})
+    return require "rondo.cli.run"(args[2], script_args, args[0] or "rondo")
   end
   local done, problem = guarded(execute, args)
   if done then return 0 end

@@ -6,7 +6,8 @@ local sizes = require "rondo.sizes"
 local cli_options = {}
 
 -- ---- Values ----
--- A converter takes the text given and returns the value, or nil and what is allowed.
+-- A converter takes the text given and returns the value, or nil and what is allowed (or nil, nil
+-- and what is wrong).
 
 local function integer(min, max)
   return function(text)
@@ -50,7 +51,7 @@ end
 local function glob(text)
   local good, why = pcall(require("rondo.pattern").compile, text)
   if good then return text end
-  return nil, "a pattern of names: " .. tostring(why)
+  return nil, nil, tostring(why)
 end
 
 local words = { i8 = "int8", i16 = "int16", i32 = "int32", i64 = "int64" }

@@ -52,8 +52,9 @@ end
 -- Turns "what is allowed" of a converter into argparse's error.
 local function converted(option, convert)
   return function(text)
-    local value, allowed = convert(text)
+    local value, allowed, wrong = convert(text)
     if value ~= nil then return value end
+    if wrong then return nil, ("option '%s': %s"):format(option, wrong) end
     return nil, ("option '%s' must be %s, not '%s'"):format(option, allowed, text)
   end
 end

@@ -16,7 +16,8 @@ end
 -- Makes the plan. What it raises about its options is wrong usage; anything else is a defect.
 local function make(model, given, o)
   local results = table.pack(xpcall(require("rondo.plan").make, function(problem)
-    local text = type(problem) == "string" and problem:match "^plan: (.*)"
+    local text = type(problem) == "string"
+      and (problem:match "^plan: (.*)" or problem:match "^[^\n:]*:%d+: plan: (.*)")
     if not text then return debug.traceback(tostring(problem), 2) end
     return { usage = text }
   end, model, given))

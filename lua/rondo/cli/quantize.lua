@@ -78,10 +78,12 @@ return function(o)
   local started = core.monotonic()
   local made = planning.make(o)
   local line <close> = output.progress(progress.new "quantizing")
-  local report, message = require("rondo.quantize").execute(made, o.out, o.overwrite or false,
+  local report, message, code = require("rondo.quantize").execute(made, o.out, o.overwrite or false,
     function(done, total, name) line:update(done, total, name) end)
   line:clear()
-  if not report then return nil, message end
+  if not report then
+    return nil, code == "exists" and message .. " (--overwrite replaces it)" or message
+  end
   if o.json then return output.text(report_text(o)) end
   show(report, o, core.monotonic() - started)
   return true

@@ -9,7 +9,7 @@ local function with_traceback(problem)
     problem = ("(error object is a %s value)"):format(type(problem))
   end
   local trace = debug.traceback(problem, 2)
-  local body = trace:match "^(.*\n[^\n]* in main chunk)\n"
+  local body = trace:match "^(.*)\n%s*%[C%]: in function 'xpcall'\n[^\n]*cli/run%.lua:"
   return (body or trace) .. "\n\t[C]: in ?"
 end
 
@@ -22,9 +22,10 @@ end
 --- Runs a script.
 -- @param path  its file, "-" for standard input
 -- @param args  list of its arguments
+-- @param program  what this program was called as
 -- @return the exit code: 0, or 1 with the error and its traceback on stderr
-return function(path, args)
-  args[0], args[-1], args[-2] = path, "run", "rondo"
+return function(path, args, program)
+  args[0], args[-1], args[-2] = path, "run", program
   rawset(_G, "arg", args)
   local chunk, problem = loadfile(path ~= "-" and path or nil)
   if not chunk then return complain(problem) end
