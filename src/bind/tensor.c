@@ -55,6 +55,16 @@ const char *rondo_shape_text(int rank, const int64_t *shape, char *buffer, size_
   return buffer;
 }
 
+const char *rondo_shown_text(const char *text, char *buffer) {
+  size_t used = 0;
+  for (; text[used] != '\0' && used < RONDO_SHOWN_TEXT - 4; used++) {
+    buffer[used] = text[used];
+    if (text[used] < 0x20 || text[used] > 0x7e) buffer[used] = '?';
+  }
+  strcpy(buffer + used, text[used] == '\0' ? "" : "...");
+  return buffer;
+}
+
 /* More than all memory of the machine is refused here: where the system promises memory that it
  * does not have, filling it would end the process. */
 static bool beyond_memory(uint64_t bytes) {
@@ -115,8 +125,8 @@ rondo_dtype rondo_check_dtype(lua_State *L, int idx) {
   const char *name = lua_tolstring(L, idx, &length);
   rondo_dtype dtype = RONDO_F32;
   if (!rondo_dtype_parse(name, length, &dtype)) {
-    char shown[32];
-    snprintf(shown, sizeof shown, "%s", name);
+    char shown[RONDO_SHOWN_TEXT];
+    rondo_shown_text(name, shown);
     unknown_dtype(L, idx, shown);
   }
   return dtype;
@@ -195,6 +205,7 @@ const luaL_Reg *const rondo_tensor_methods[] = {rondo_tensor_view_methods, rondo
 void rondo_open_tensor(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__len", length},
                                          {"__eq", rondo_tensor_eq},
+                                         {"__pairs", rondo_tensor_pairs},
                                          {"__tostring", rondo_tensor_tostring},
                                          {"__newindex", rondo_tensor_newindex},
                                          {NULL, NULL}};

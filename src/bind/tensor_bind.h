@@ -19,6 +19,10 @@ int rondo_check_shape(lua_State *L, int idx, int64_t *shape);
 const char *rondo_shape_text(int rank, const int64_t *shape, char *buffer, size_t size);
 enum { RONDO_SHAPE_TEXT = 128 };
 
+/* What a caller wrote, for a message: printable, and cut where it is long. Returns buffer. */
+enum { RONDO_SHOWN_TEXT = 44 };
+const char *rondo_shown_text(const char *text, char *buffer);
+
 /* A 1-based index, negative from the end, as 0-based; raises with the allowed range otherwise.
  * what: "index", "row", "dimension". */
 int64_t rondo_check_index(lua_State *L, int arg, lua_Integer index, int64_t size, const char *what);
@@ -67,6 +71,7 @@ extern const luaL_Reg rondo_tensor_operators[];
 /* Fields and methods: the method table is the upvalue. */
 int rondo_tensor_index(lua_State *L);
 int rondo_tensor_newindex(lua_State *L);
+int rondo_tensor_pairs(lua_State *L);
 int rondo_tensor_eq(lua_State *L);
 int rondo_tensor_tostring(lua_State *L);
 

@@ -5,6 +5,8 @@
 
 #include "core/assign.h"
 #include "core/dtype.h"
+#include "core/masked.h"
+#include "core/reduce.h"
 #include "core/tensor.h"
 
 #include <ctype.h>
@@ -64,8 +66,8 @@ static void suggest(luaL_Buffer *list, const char *name, const char *known, int 
 }
 
 static int unknown_field(lua_State *L, const char *name) {
-  char shown[41];
-  snprintf(shown, sizeof shown, "%s", name);
+  char shown[RONDO_SHOWN_TEXT];
+  rondo_shown_text(name, shown);
   int found = 0;
   luaL_Buffer list;
   luaL_buffinit(L, &list);
@@ -101,8 +103,8 @@ static const char *read_number(const char *s, bool *found, int64_t *value) {
 }
 
 static int bad_slice(lua_State *L, const char *key) {
-  char shown[41];
-  snprintf(shown, sizeof shown, "%s", key);
+  char shown[RONDO_SHOWN_TEXT];
+  rondo_shown_text(key, shown);
   return luaL_error(L, "bad slice '%s' (write one part a dimension: \"3\", \"2:5\", \":\", \"-1\")",
                     shown);
 }
@@ -143,6 +145,7 @@ static bool apply_part(lua_State *L, rondo_tensor *view, int d, const slice_part
 /* The view that a slice string asks for; dimensions not named are kept whole. */
 static void apply_slice(lua_State *L, rondo_tensor *view, const char *key) {
   rondo_require_arithmetic(L, view, "slice");
+  if (strlen(key) != lua_rawlen(L, 2)) bad_slice(L, key);
   int d = 0, parts = 0, rank = view->rank;
   const char *s = key;
   for (;;) {
@@ -181,6 +184,36 @@ static bool is_place(lua_State *L) {
   return type == LUA_TNUMBER || (type == LUA_TSTRING && looks_like_slice(lua_tostring(L, 2)));
 }
 
+/* The mask at index 2, of the shape of t. */
+static const rondo_tensor *check_mask(lua_State *L, const rondo_tensor *t) {
+  const rondo_tensor *mask = rondo_check_tensor(L, 2);
+  if (mask->dtype != RONDO_BOOL) {
+    luaL_error(L, "a mask is a bool tensor, not %s", rondo_dtype_name(mask->dtype));
+  }
+  if (!rondo_tensor_same_shape(t, mask)) {
+    char own[RONDO_SHAPE_TEXT], other[RONDO_SHAPE_TEXT];
+    rondo_shape_text(t->rank, t->shape, own, sizeof own);
+    rondo_shape_text(mask->rank, mask->shape, other, sizeof other);
+    luaL_error(L, "a mask of shape %s does not fit a tensor of shape %s", other, own);
+  }
+  rondo_require_arithmetic(L, t, "mask");
+  return mask;
+}
+
+static int64_t count_true(lua_State *L, const rondo_tensor *mask) {
+  rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(mask));
+  return rondo_reduce(pool, rondo_state_kernels(L), RONDO_COUNT, mask).whole;
+}
+
+/* t[mask]: a new list of the elements where the mask is true. */
+static int take_masked(lua_State *L, const rondo_tensor *t) {
+  const rondo_tensor *mask = check_mask(L, t);
+  int64_t count = count_true(L, mask);
+  rondo_tensor *result = rondo_push_tensor(L, t->dtype, 1, &count);
+  rondo_take_masked(t, mask, result->data);
+  return 1;
+}
+
 int rondo_tensor_index(lua_State *L) {
   const rondo_tensor *t = rondo_check_tensor(L, 1);
   if (is_place(L)) {
@@ -199,7 +232,10 @@ int rondo_tensor_index(lua_State *L) {
     const char *name = lua_tostring(L, 2);
     return push_field(L, t, name) ? 1 : unknown_field(L, name);
   }
-  return luaL_error(L, "a tensor is indexed by a number or a slice such as \"1:3, :\", not a %s",
+  if (rondo_test_tensor(L, 2) != NULL) return take_masked(L, t);
+  return luaL_error(L,
+                    "a tensor is indexed by a number, a slice such as \"1:3, :\" or a mask, "
+                    "not a %s value",
                     luaL_typename(L, 2));
 }
 
@@ -230,16 +266,68 @@ static void assign_value(lua_State *L, const rondo_tensor *target) {
   rondo_assign(rondo_pool_for(L, count), rondo_state_kernels(L), target, &source);
 }
 
+/* t[mask] = one value, or a list of as many as the mask has true elements. */
+static void put_masked(lua_State *L, const rondo_tensor *t) {
+  const rondo_tensor *mask = check_mask(L, t);
+  if (rondo_tensor_overlap(t, mask)) mask = rondo_push_copy(L, 2);
+  const rondo_tensor *value = value_tensor(L, t->dtype);
+  if (value != rondo_test_tensor(L, 3)) {
+    rondo_put_masked(t, mask, value->data, true);
+    return;
+  }
+  int64_t wanted = count_true(L, mask), count = rondo_tensor_count(value);
+  bool single = value->rank == 0;
+  if (!single && (value->rank != 1 || count != wanted)) {
+    char shape[RONDO_SHAPE_TEXT];
+    rondo_shape_text(value->rank, value->shape, shape, sizeof shape);
+    luaL_error(L, "the mask has %I true elements, the value the shape %s", (LUAI_UACINT)wanted,
+               shape);
+  }
+  /* A row-major copy in t's type, which cannot lie in t's memory. */
+  if (value->dtype != t->dtype) {
+    value = rondo_push_converted(L, 3, t->dtype, false);
+  } else {
+    value = rondo_push_copy(L, 3);
+  }
+  rondo_put_masked(t, mask, value->data, single);
+}
+
 int rondo_tensor_newindex(lua_State *L) {
   rondo_tensor view = *rondo_check_tensor(L, 1);
-  if (!is_place(L)) {
+  bool masked = rondo_test_tensor(L, 2) != NULL;
+  if (!masked && !is_place(L)) {
     return luaL_error(L, "a tensor's fields cannot be set; elements are set by number, slice such "
                          "as \"1:3, :\" or mask");
   }
   if (view.read_only) {
     return luaL_error(L, "this tensor is mapped from a file and read-only: change a t:clone()");
   }
-  apply_key(L, &view);
-  assign_value(L, &view);
+  if (masked) {
+    put_masked(L, &view);
+  } else {
+    apply_key(L, &view);
+    assign_value(L, &view);
+  }
   return 0;
+}
+
+/* The iterator of pairs: the next row of the tensor at 1. */
+static int next_row(lua_State *L) {
+  const rondo_tensor *t = rondo_check_tensor(L, 1);
+  lua_Integer i = luaL_checkinteger(L, 2);
+  if (i >= t->shape[0]) return 0;
+  lua_pushinteger(L, i + 1);
+  lua_pushinteger(L, i + 1);
+  lua_gettable(L, 1);
+  return 2;
+}
+
+/* for i, row in pairs(t): rows are views, or numbers for rank 1. */
+int rondo_tensor_pairs(lua_State *L) {
+  const rondo_tensor *t = rondo_check_tensor(L, 1);
+  if (t->rank == 0) return luaL_error(L, "a scalar tensor has no rows");
+  lua_pushcfunction(L, next_row);
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, 0);
+  return 3;
 }

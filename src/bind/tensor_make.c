@@ -7,6 +7,8 @@
 
 #include "core/dtype.h"
 #include "core/element.h"
+#include "core/random.h"
+#include "core/spread.h"
 #include "core/tensor.h"
 
 #include <math.h>
@@ -248,17 +250,21 @@ static void arange_integers(rondo_tensor *t, int64_t first, int64_t step, int64_
   }
 }
 
-static void arange_floats(const rondo_kernels *k, rondo_tensor *t, double first, double step,
-                          int64_t n) {
-  enum { CHUNK = 256 };
-  double values[CHUNK];
-  size_t size = rondo_dtype_size(t->dtype);
-  for (int64_t done = 0; done < n; done += CHUNK) {
-    int64_t count = n - done < CHUNK ? n - done : CHUNK;
-    for (int64_t i = 0; i < count; i++) values[i] = first + (double)(done + i) * step;
-    rondo_convert(k, RONDO_F64, values, t->dtype, (char *)t->data + (size_t)done * size,
-                  (size_t)count);
-  }
+typedef struct {
+  const rondo_kernels *k;
+  const rondo_tensor *t;
+  double first, step;
+} ramp;
+
+enum { RAMP_CHUNK = 256 };
+
+static void ramp_piece(void *context, int64_t first, int64_t count, int64_t piece) {
+  (void)piece;
+  const ramp *r = context;
+  double values[RAMP_CHUNK];
+  char *place = (char *)r->t->data + (size_t)first * rondo_dtype_size(r->t->dtype);
+  for (int64_t i = 0; i < count; i++) values[i] = r->first + (double)(first + i) * r->step;
+  rondo_convert(r->k, RONDO_F64, values, r->t->dtype, place, (size_t)count);
 }
 
 /* The number of integers first, first + step .. last, exactly. */
@@ -281,7 +287,8 @@ static int arange(lua_State *L) {
   const rondo_kernels *k = rondo_state_kernels(L);
   if (rondo_dtype_is_float(dtype)) {
     int64_t n = arange_count(L, first, last, step);
-    arange_floats(k, rondo_push_tensor(L, dtype, 1, &n), first, step, n);
+    ramp r = {k, rondo_push_tensor(L, dtype, 1, &n), first, step};
+    rondo_spread(NULL, n, RAMP_CHUNK, ramp_piece, &r);
     return 1;
   }
   int64_t from = luaL_checkinteger(L, 1), to = luaL_checkinteger(L, 2);
@@ -299,6 +306,53 @@ static int arange(lua_State *L) {
   }
   arange_integers(rondo_push_tensor(L, dtype, 1, &n), from, by, n);
   return 1;
+}
+
+/* The options among the list of a shape: { rows, cols, seed = 1, dtype = "f16" }. Pushes seed and
+ * dtype, nil where absent. */
+static void push_random_options(lua_State *L) {
+  lua_pushnil(L);
+  while (lua_next(L, 1) != 0) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+    bool known = name == NULL || strcmp(name, "seed") == 0 || strcmp(name, "dtype") == 0;
+    luaL_argcheck(L, known, 1, "the options beside the dimensions are seed and dtype");
+    lua_pop(L, 1);
+  }
+  lua_getfield(L, 1, "seed");
+  lua_getfield(L, 1, "dtype");
+}
+
+/* rand(shape [, seed [, dtype]]) or rand { rows, cols, seed = , dtype = }; the seed is 0 unless
+ * given, the type a float. */
+static int make_random(lua_State *L, bool is_normal) {
+  bool options = lua_istable(L, 1) && lua_isnoneornil(L, 2) && lua_isnoneornil(L, 3);
+  lua_settop(L, options ? 1 : 3);
+  if (options) push_random_options(L);
+  lua_Integer seed = luaL_optinteger(L, 2, 0);
+  rondo_dtype dtype = rondo_opt_dtype(L, 3, RONDO_F32);
+  luaL_argcheck(L, rondo_dtype_is_float(dtype), 3, "random numbers are of a floating type");
+  int64_t shape[RONDO_MAX_RANK];
+  int rank = rondo_check_shape(L, 1, shape);
+  const rondo_kernels *k = rondo_state_kernels(L);
+  const rondo_tensor *t = rondo_push_tensor(L, dtype, rank, shape);
+  rondo_random random;
+  rondo_random_seed(&random, (uint64_t)seed);
+  if (is_normal) {
+    rondo_fill_normal(&random, k, t);
+  } else {
+    rondo_fill_uniform(&random, k, t);
+  }
+  return 1;
+}
+
+/* Uniform from 0 up to and without 1. */
+static int rand_uniform(lua_State *L) {
+  return make_random(L, false);
+}
+
+/* Normal with mean 0 and deviation 1. */
+static int rand_normal(lua_State *L) {
+  return make_random(L, true);
 }
 
 /* from_bytes(string, dtype, shape): the elements as they lie in memory, row-major. */
@@ -331,7 +385,8 @@ static int is_tensor(lua_State *L) {
 
 void rondo_open_tensor_make(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"tensor", make_tensor},    {"zeros", zeros},         {"full", full}, {"arange", arange},
-      {"from_bytes", from_bytes}, {"is_tensor", is_tensor}, {NULL, NULL}};
+      {"tensor", make_tensor}, {"zeros", zeros},           {"full", full},
+      {"arange", arange},      {"from_bytes", from_bytes}, {"is_tensor", is_tensor},
+      {"rand", rand_uniform},  {"randn", rand_normal},     {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }
