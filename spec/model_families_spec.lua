@@ -52,6 +52,10 @@ local families = {
   { "GPT-2 without config.json", nil, gpt2 },
   { "GPT-2 turned round", '{"model_type":"gpt2"}',
     (gpt2:gsub("4,12 ", "12,4 "):gsub(" T\n", "\n")) },
+  { "GPT-2, a part without attention", '{"model_type":"gpt2"}', [[
+    h.0.mlp.c_fc      4,16      linear T
+    h.0.mlp.c_proj    16,4      linear T
+  ]] },
   { "GPT-BigCode, which has an ordinary c_attn", '{"model_type":"gpt_bigcode"}', [[
     transformer.wte                  64,4   embedding
     transformer.h.0.attn.c_attn      6,4    linear
@@ -106,6 +110,12 @@ local families = {
     model.layers.0.mlp.router                       2,4     router
     model.layers.0.mlp.router.bias                  !2      -
     model.layers.0.self_attn.sinks                  !4      -
+  ]] },
+  { "experts that only each other's shapes can tell apart", nil, [[
+    layers.0.experts.gate_up_proj    !2,4,16  expert T
+    layers.0.experts.down_proj       !2,8,4   expert T
+    layers.1.experts.gate_up_proj    !2,16,4  expert
+    layers.1.experts.down_proj       !2,4,8   expert
   ]] },
   { "experts whose bias tells the orientation", nil, [[
     layers.0.experts.w1          !2,4,6  expert T

@@ -5,6 +5,7 @@ local json = require "rondo.json"
 local lfs = require "lfs"
 local model = require "rondo.model"
 local models = require "spec.support.models"
+local rondo = require "rondo"
 
 local open = model.open
 
@@ -75,9 +76,9 @@ describe("a model", function()
   it("keeps the file's order where no number says otherwise", function()
     local m <close> = assert(open(models.file {
       { "b.1.x.weight", { 1, 1 } }, { "z.weight", { 1, 1 } }, { "b.0.x.weight", { 1, 1 } },
-      { "a.weight", { 1, 1 } }, { "c.01.weight", { 1, 1 } }, { "c.0.weight", { 1, 1 } },
+      { "a.weight", { 1, 1 } }, { "c.2.weight", { 1, 1 } }, { "c.01.weight", { 1, 1 } },
     }))
-    assert.same({ "b.0.x", "z", "b.1.x", "a", "c.0", "c.01" }, names_of(m))
+    assert.same({ "b.0.x", "z", "b.1.x", "a", "c.01", "c.2" }, names_of(m))
   end)
 
   it("describes a layer", function()
@@ -196,12 +197,14 @@ describe("a model", function()
       local _, message = m:tensor(wrong)
       assert.matches("did you mean " .. right, message, 1, true)
     end
-    for _, hopeless in ipairs { "", "zzzzzzzzzzzzzzzzzzz", ("x"):rep(100000), "a\nb" } do
+    for _, hopeless in ipairs { "", "zzzzzzzzzzzzzzzzzzz", ("x"):rep(100000), "a\nb",
+                              "\xff\xfe", "\xc2\x85" } do
       local tensor, message = m:tensor(hopeless)
       assert.is_nil(tensor)
       assert.is_nil(message:find "did you mean")
       assert.is_true(#message <= 512)
       assert.is_nil(message:find "%c")
+      assert.is_truthy(utf8.len(message))
     end
   end)
 
@@ -256,6 +259,14 @@ describe("a model", function()
     assert.equal(11, bare:layer("2.mlp.down_proj").depth_count)
     local flat <close> = assert(open(models.file { { "weight", { 1, 1 } } }))
     assert.equal(0, flat.depth)
+  end)
+
+  it("does not take the number of an expert for that of a layer", function()
+    local m <close> = assert(open(models.file { { "experts.3.w1.weight", { 1, 1 } },
+      { "mlp.experts.5.layers.7.w.weight", { 1, 1 } } }))
+    assert.is_nil(m:layer("experts.3.w1").depth)
+    assert.is_nil(m:layer("experts.3.w1").depth_count)
+    assert.equal(7, m:layer("layers.7.w").depth)
   end)
 
   it("does not count layers that predict further tokens", function()
@@ -341,13 +352,79 @@ describe("a model", function()
       assert.equal(expected, code)
       assert.matches(part, message, 1, true)
     end
-    local function rondo(rest)
+    local function says(rest)
       return '{"quantization_config":{"quant_method":"rondo",' .. rest .. "}}"
     end
-    refused(rondo '"schema":2,"format":"packed","layers":{}', "unsupported", "schema")
-    refused(rondo '"schema":1,"format":"packed"', "format", "layers")
-    refused(rondo '"schema":1,"format":"packed","layers":{"x":3}', "format", "'x'")
-    refused(rondo '"schema":1,"format":"packed","layers":{"x":{}}', "format", "x")
+    refused(says '"schema":2,"format":"packed","layers":{}', "unsupported", "schema")
+    refused(says '"schema":1,"format":"packed"', "format", "layers")
+    refused(says '"schema":1,"format":"packed","layers":{"x":3}', "format", "'x'")
+    refused(says '"schema":1,"format":"packed","layers":{"x":{}}', "format", "x")
+  end)
+end)
+
+describe("a packed checkpoint", function()
+  teardown(models.cleanup)
+
+  -- Deterministic f32 numbers in [-1, 1).
+  local seed = 1
+  local function noise(shape)
+    local n, out = 1, {}
+    for _, d in ipairs(shape) do n = n * d end
+    for i = 1, n do
+      seed = (seed * 1103515245 + 12345) & 0x7fffffff
+      out[i] = ("<f"):pack((seed >> 8) / (1 << 22) - 1)
+    end
+    return table.concat(out)
+  end
+
+  -- The same model packed and fake-quantized: every layer has to say the same.
+  local function compare(tensors, config, expected)
+    for _, tensor in ipairs(tensors) do tensor.bytes = noise(tensor[2]) end
+    local source, into = models.folder(tensors, config), models.temporary()
+    for _, format in ipairs { "packed", "fake" } do
+      assert(rondo.quantize(source, into .. "/" .. format, { format = format, group_size = 3 }))
+    end
+    local packed <close> = assert(open(into .. "/packed"))
+    local fake <close> = assert(open(into .. "/fake"))
+    assert.equal("rondo", packed.quantization)
+    assert.is_nil(fake.quantization)
+    local quantized = {}
+    for name, layer in packed:layers "all" do
+      local other = assert(fake:layer(name))
+      for _, field in ipairs { "name", "kind", "dtype", "rank", "transposed", "stacked", "depth",
+                               "depth_count", "tied", "bias_name", "in_features", "experts" } do
+        assert.equal(other[field], layer[field], name .. ": " .. field)
+      end
+      assert.same(other.shape, layer.shape)
+      assert.same(other.weight:totable(), layer.weight:totable())
+      assert.equal("f32", layer:dequantize().dtype)
+      if layer.quantized then quantized[#quantized + 1] = name end
+    end
+    assert.same(expected, quantized)
+    assert.equal(#names_of(fake, "all"), #names_of(packed, "all"))
+    assert.equal(tostring(fake):match "[%d,]+ parameters, f32",
+      tostring(packed):match "[%d,]+ parameters, f32")
+  end
+
+  it("has the layers of the model it was made of", function()
+    compare({ { "wte.weight", { 6, 4 } }, { "h.0.attn.c_attn.weight", { 4, 12 } },
+      { "h.0.attn.c_attn.bias", { 12 } }, { "h.0.attn.c_proj.weight", { 4, 4 } },
+      { "h.0.ln_1.weight", { 4 } } }, '{"model_type":"gpt2"}',
+      { "h.0.attn.c_attn", "h.0.attn.c_proj" })
+  end)
+
+  it("tells the orientation of layers by their neighbours, packed as they are", function()
+    compare({ { "h.0.attn.c_attn.weight", { 4, 12 } }, { "h.0.attn.c_proj.weight", { 4, 4 } } },
+      "{}", { "h.0.attn.c_attn", "h.0.attn.c_proj" })
+    compare({ { "layers.0.mlp.experts.down_proj", { 2, 8, 4 } },
+      { "layers.0.mlp.experts.down_proj_bias", { 2, 4 } },
+      { "layers.0.mlp.experts.gate_up_proj", { 2, 4, 16 } },
+      { "layers.0.mlp.router.weight", { 2, 4 } } }, "{}",
+      { "layers.0.mlp.experts.down_proj", "layers.0.mlp.experts.gate_up_proj" })
+  end)
+
+  it("may be the layer with the empty name", function()
+    compare({ { "weight", { 3, 5 } }, { "bias", { 3 } } }, nil, { "" })
   end)
 end)
 
@@ -376,6 +453,8 @@ describe("tied weights", function()
     assert.equal(tied, ties({ embed }, '{"text_config":{"tie_word_embeddings":true}}'))
     assert.equal("", ties({ embed, head }, '{"tie_word_embeddings":false}'))
     assert.equal("", ties({ embed }, '{"tie_word_embeddings":false}'))
+    assert.equal("", ties({ embed },
+      '{"tie_word_embeddings":false,"architectures":["LlamaForCausalLM"]}'))
   end)
 
   it("follow the file where the config is silent", function()

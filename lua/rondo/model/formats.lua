@@ -7,6 +7,7 @@
 --   tensor_name  the tensor that stands for it in the file's order
 --   dtype, shape of the weight before it was quantized
 --   source       its values, see rondo.model.source
+--   parts        the tensors that it is made of, without the bias
 -- A method without an entry (gptq, awq, ...) opens as plain tensors under the file's own names.
 
 local text = require "rondo.model.text"
@@ -24,9 +25,10 @@ local function packed_record(checkpoint, path, fields)
   local packed = require "rondo.formats.packed"
   local source, message, code = packed.source(checkpoint, path, fields)
   if not source then return nil, message, code end
+  local layout = source.layout
   return {
-    name = path, tensor_name = path == "" and "packed_weight" or path .. ".packed_weight",
-    dtype = fields.source_dtype, shape = fields.shape, source = source,
+    name = path, tensor_name = layout.words, dtype = fields.source_dtype, shape = fields.shape,
+    source = source, parts = { layout.words, layout.scale, layout.zero },
   }
 end
 

@@ -273,17 +273,28 @@ function Model.__close(self)
   self:close()
 end
 
--- "bf16", or "bf16 + f32" where there are several: the type with most elements first.
+-- Calls count(dtype, shape) for every tensor; quantized layers count as what they were made of.
+local function each_parameter(self, count)
+  local parts = {}
+  for _, record in ipairs(hidden[self].records or {}) do
+    count(record.dtype, record.shape)
+    for _, part in ipairs(record.parts) do parts[part] = true end
+  end
+  for _, name in ipairs(self.names) do
+    if not parts[name] then count(self.checkpoint:info(name)) end
+  end
+end
+
+-- The number of elements, and their types: "bf16", or "bf16 + f32" with the most frequent first.
 local function totals(self)
   local elements, by_type, types = 0, {}, {}
-  for _, name in ipairs(self.names) do
-    local dtype, shape = self.checkpoint:info(name)
+  each_parameter(self, function(dtype, shape)
     local count = 1
     for _, d in ipairs(shape) do count = count * d end
     elements = elements + count
     if not by_type[dtype] then by_type[dtype], types[#types + 1] = 0, dtype end
     by_type[dtype] = by_type[dtype] + count
-  end
+  end)
   table.sort(types, function(a, b)
     if by_type[a] ~= by_type[b] then return by_type[a] > by_type[b] end
     return a < b
