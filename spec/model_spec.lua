@@ -123,6 +123,18 @@ describe("a model", function()
     assert.same({ { 6 }, { -8 } }, source:read(3, 2, 2, 1):totable())
   end)
 
+  it("says so where there is no such layer", function()
+    local m <close> = assert(open(llama()))
+    local layer, message, code = m:layer "0.mlp.dwn_proj"
+    assert.is_nil(layer)
+    assert.matches("no layer '0.mlp.dwn_proj'.*did you mean '0.mlp.down_proj.weight'", message)
+    assert.equal("usage", code)
+    local _, several = m:layer "down_proj"
+    assert.matches("fits 3 tensors", several, 1, true)
+    assert.is_nil((m:layer "0.self_attn.q_proj.bias"))
+    assert.is_nil((m:layer ""))
+  end)
+
   it("sees the sizes inside stacked and transposed layers", function()
     local m <close> = assert(open(models.file {
       { "layers.3.mlp.experts.down_proj", { 3, 4, 5 } },

@@ -90,14 +90,16 @@ local function did_you_mean(self, name)
   return meant and ("; did you mean %s?"):format(text.quote(meant)) or ""
 end
 
+local function ambiguous(self, name, found)
+  return nil, ("'%s' fits %d tensors of %s: %s"):format(text.show(name), #found,
+    text.path(self.path), candidates_text(found)), "usage", true
+end
+
 -- The full name of a tensor, or nil, message, code, and whether several fit.
 local function resolve(self, name)
   local full, found = self.checkpoint:resolve(name)
   if full then return full end
-  if #found > 0 then
-    return nil, ("'%s' fits %d tensors of %s: %s"):format(text.show(name), #found,
-      text.path(self.path), candidates_text(found)), "usage", true
-  end
+  if #found > 0 then return ambiguous(self, name, found) end
   return nil, ("no tensor %s in %s%s"):format(text.quote(name), text.path(self.path),
     did_you_mean(self, name)), "usage", false
 end
@@ -198,14 +200,13 @@ end
 local function layer_tensor(self, list, path)
   local endings = path == "" and { "weight", "packed_weight" }
     or { path .. ".weight", path, path .. ".packed_weight" }
-  local message, code
   for _, ending in ipairs(endings) do
-    local full, why, kind, several = resolve(self, ending)
+    local full, found = self.checkpoint:resolve(ending)
     if full and list.kinds[full] then return full end
-    if several or not message then message, code = why, kind end
+    if found and #found > 0 then return ambiguous(self, ending, found) end
   end
-  return nil, message or ("%s is no layer of %s"):format(text.quote(path), text.path(self.path)),
-    code or "usage"
+  return nil, ("no layer %s in %s%s"):format(text.quote(path), text.path(self.path),
+    did_you_mean(self, endings[1])), "usage"
 end
 
 --- One layer of any kind by its path, or an unambiguous end of it; or nil, message, code.
