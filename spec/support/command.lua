@@ -14,22 +14,19 @@ end
 --- Runs rondo.
 -- @param arguments  list of strings
 -- @param o  input: bytes for stdin (default none); prefix: words of shell before the program
---           ("timeout 5"); environment: words like "NO_COLOR=1"; output: where stdout goes instead
+--           ("timeout 5"); output: where stdout goes instead
 -- @return exit code, stdout, stderr
 function command.run(arguments, o)
   o = o or {}
-  local folder = shell.temporary_folder()
-  local words = { "env -u NO_COLOR", o.environment or "", o.prefix or "",
-                  shell.quote(command.program()) }
+  local words = { "NO_COLOR=", o.prefix or "", shell.quote(command.program()) }
   for _, argument in ipairs(arguments) do words[#words + 1] = shell.quote(argument) end
-  shell.write_file(folder .. "/in", o.input or "")
-  local line = ("%s <%s/in >%s 2>%s/err"):format(table.concat(words, " "), folder,
-    o.output or folder .. "/out", folder)
-  local _, status = shell.sh("%s", line)
-  local out = o.output and "" or shell.read_file(folder .. "/out")
-  local err = shell.read_file(folder .. "/err")
-  shell.remove(folder)
-  return status, out, err
+  local input, out, err = os.tmpname(), os.tmpname(), os.tmpname()
+  shell.write_file(input, o.input or "")
+  local _, _, status = os.execute(("%s <%s >%s 2>%s"):format(table.concat(words, " "), input,
+    o.output or out, err))
+  local texts = { shell.read_file(out), shell.read_file(err) }
+  for _, name in ipairs { input, out, err } do os.remove(name) end
+  return status, texts[1], texts[2]
 end
 
 return command

@@ -83,12 +83,11 @@ local quantization = {
       .. "codes, scales and zero points (default: fake)." },
   { "--config", "config", "FILE.lua", nil,
     "A Lua file that returns settings by layer: { [\"model.layers.0.mlp.up_proj\"] = { bits =, "
-      .. "group_size =, scheme =, quantile = }, ... }." },
+      .. "group_size =, scheme =, quantile = }, ... }. lm_head or a router named there is "
+      .. "quantized, too." },
   { "--exclude", "exclude", "GLOB", glob,
     "Layers to keep: a run of whole dotted segments, * within a segment or for any number of them, "
       .. "a|b, {a,b}, {0-3}; may be repeated." },
-  { "--lm-head", "lm_head", nil, nil, "Quantize lm_head, too." },
-  { "--routers", "routers", nil, nil, "Quantize the routers of experts, too." },
   { "--nonfinite", "nonfinite", "WHAT", choice { "error", "keep" },
     "NaN and infinity in a weight: an error, or kept as they are (default: error)." },
   { "--compression-dtype", "compression_dtype", "NAME",

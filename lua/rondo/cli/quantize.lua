@@ -82,7 +82,8 @@ return function(o)
     function(done, total, name) line:update(done, total, name) end)
   line:clear()
   if not report then
-    return nil, code == "exists" and message .. " (--overwrite replaces it)" or message
+    local hint = code == "exists" and not o.overwrite and " (--overwrite replaces it)" or ""
+    return nil, message .. hint
   end
   if o.json then return output.text(report_text(o)) end
   show(report, o, core.monotonic() - started)
