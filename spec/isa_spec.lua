@@ -20,7 +20,7 @@ describe("kernels", function()
 
   it("print one line a case", function()
     local _, lines = expected:gsub("\n", "")
-    assert.equal(11 * 7 * 3 * 2 * 5, lines)
+    assert.equal(11 * 7 * 2 * 2 * 4, lines)
   end)
 
   local _, tables = core.isa()
@@ -30,8 +30,8 @@ describe("kernels", function()
     end)
   end
 
-  it("give the same bits with 1, 2, 7 and 64 threads", function()
-    for _, threads in ipairs { 2, 7, 64 } do
+  it("give the same bits with 1, 2 and 64 threads", function()
+    for _, threads in ipairs { 2, 64 } do
       assert.is_true(run(tables[#tables], threads) == expected, threads .. " threads")
     end
   end)

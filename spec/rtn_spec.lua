@@ -88,7 +88,7 @@ describe("quant_weight", function()
 
   it("gives zeros for groups of zeros and for scales that underflow", function()
     local tiny = rondo.full({ 1, 4 }, 1e-45)
-    for _, o in ipairs { { scheme = "sym" }, { scheme = "asym" }, { data_type = "nf4" },
+    for _, o in ipairs { { scheme = "sym" }, { scheme = "asym" }, { data_type = "fp4" },
                          { scheme = "sym", full_range = true } } do
       for _, w in ipairs { rondo.zeros { 2, 4 }, tiny } do
         local q = rtn.quant_weight(w, o)

@@ -9,6 +9,7 @@
 
 local core = require "rondo.core"
 local options = require "rondo.options"
+local packed = require "rondo.formats.packed"
 local pattern = require "rondo.pattern"
 local scheme_of = require "rondo.scheme"
 local source = require "rondo.model.source"
@@ -230,9 +231,16 @@ local function quantize_job(o, layer, rule)
     job.scale_dtype = o.scale_dtype
     job.entries = packed_entries(layer, scheme, layer.source, job.packing, o.scale_dtype)
   else
-    job.entries = { entry(layer.tensor_name, "values", layer.dtype, layer.shape) }
+    job.entries = { entry(packed.plain_name(layer), "values", layer.dtype, layer.shape) }
   end
   return job
+end
+
+-- A layer of a packed source that is kept is written as plain values.
+local function unpack_job(layer, rule)
+  return { action = "cast", name = layer.tensor_name, rule = rule, layer = layer,
+           source = layer.source,
+           entries = { entry(packed.plain_name(layer), "values", layer.dtype, layer.shape) } }
 end
 
 local function copy_job(info, rule)
@@ -249,21 +257,27 @@ local function bias_job(o, info, layer)
            entries = { entry(info.name, "values", o.scale_dtype, info.shape) } }
 end
 
--- What is done with each layer: by tensor name, the job or the reason to keep it; and the layers of
--- biases that follow their layer into the packed format.
+-- What is done with each layer, by tensor name: jobs; reasons to keep (kept); layers whose bias
+-- follows them into the packed format, by the bias's name; and the tensors of packed sources that
+-- are parts of a layer, with the tensor that stands for the layer.
 local function decide(model, o)
-  local jobs, kept, biases = {}, {}, {}
+  local d = { jobs = {}, kept = {}, biases = {}, parts = {} }
   for _, layer in model:layers() do
     local reason = kept_because(o, layer)
     if reason then
-      kept[layer.tensor_name] = reason
+      d.kept[layer.tensor_name] = reason
+      if layer.quantized then d.jobs[layer.tensor_name] = unpack_job(layer, reason) end
     else
       local rule = o.config[layer.name] and "config '" .. layer.name .. "'" or "linear layer"
-      jobs[layer.tensor_name] = quantize_job(o, layer, rule)
-      if o.format == "packed" and layer.bias_name then biases[layer.bias_name] = layer end
+      d.jobs[layer.tensor_name] = quantize_job(o, layer, rule)
+      if o.format == "packed" and layer.bias_name then d.biases[layer.bias_name] = layer end
+    end
+    if layer.quantized then
+      d.parts[member(layer.name, "scale")] = layer.tensor_name
+      d.parts[member(layer.name, "packed_zp")] = layer.tensor_name
     end
   end
-  return jobs, kept, biases
+  return d
 end
 
 -- ---- Files ----
@@ -305,12 +319,12 @@ end
 -- ---- The plan ----
 
 local function row_of(job, info)
-  local after = 0
+  local after, about = 0, job.layer or info
   for _, e in ipairs(job.entries) do after = after + e.nbytes end
-  local weights = product(info.shape)
+  local weights = product(about.shape)
   return {
-    name = info.name, shape = info.shape, dtype = info.dtype, action = job.action, rule = job.rule,
-    scheme = job.scheme and job.scheme:label(), bits = weights > 0 and after * 8 / weights or 0,
+    name = info.name, shape = about.shape, dtype = about.dtype, action = job.action,
+    rule = job.rule, scheme = job.scheme and job.scheme:label(), bits = weights > 0 and after * 8 / weights or 0,
     bytes_before = info.nbytes, bytes_after = after,
   }
 end
@@ -331,6 +345,25 @@ local function add_totals(made)
   made.totals = t
 end
 
+-- The jobs and rows of all tensors, in the model's order.
+local function fill(made, d)
+  local row_by_name = {}
+  for _, name in ipairs(made.model.names) do
+    if not d.parts[name] then
+      local info = made.model:info(name)
+      local job = d.jobs[name] or (d.biases[name] and bias_job(made.options, info, d.biases[name]))
+        or copy_job(info, d.kept[name] or "not a linear layer")
+      local row = row_of(job, info)
+      made.jobs[#made.jobs + 1], made.rows[#made.rows + 1] = job, row
+      row_by_name[name] = row
+    end
+  end
+  for part, whole in pairs(d.parts) do
+    local info = made.model:has(part) and made.model:info(part)
+    if info then row_by_name[whole].bytes_before = row_by_name[whole].bytes_before + info.nbytes end
+  end
+end
+
 --- Plans the quantization of a model.
 -- @param model  what rondo.open gives
 -- @param given  options, see plan.description; nil for the defaults
@@ -343,14 +376,8 @@ function plan.make(model, given, level)
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
-  local jobs, kept, biases = decide(model, o)
   local made = { model = model, options = o, jobs = {}, rows = {}, files = {} }
-  for i, name in ipairs(model.names) do
-    local info = model:info(name)
-    local job = jobs[name] or (biases[name] and bias_job(o, info, biases[name]))
-      or copy_job(info, kept[name] or "not a linear layer")
-    made.jobs[i], made.rows[i] = job, row_of(job, info)
-  end
+  fill(made, decide(model, o))
   made.shards = make_shards(made.jobs, o.shard_size)
   local metadata = model.checkpoint:metadata() or {}
   metadata.format = metadata.format or "pt"

@@ -5,7 +5,7 @@
 -- filled with zeros), P.scale, P.packed_zp where there are zero points, and P.bias in the scales'
 -- dtype. The words run along dimension compression_dim. config.json gains
 --   "quantization_config": { "quant_method": "rondo", "schema": 1, "format": "packed",
---     "layers": { P: { bits, group_size, scheme, data_type, full_range, group_dim,
+--     "layers": { P: { tensor, bits, group_size, scheme, data_type, full_range, group_dim,
 --                      compression_dtype, compression_dim, scale_dtype, source_dtype, shape } } }
 -- Dequantized values are f32, equal to those of the "fake" format before they are rounded to the
 -- source's dtype (but for the sign of zeros, which codes do not hold).
@@ -17,14 +17,20 @@ local packed = {}
 
 -- ---- Writing ----
 
-local field_order = { "bits", "group_size", "scheme", "data_type", "full_range", "group_dim",
+local field_order = { "tensor", "bits", "group_size", "scheme", "data_type", "full_range", "group_dim",
                       "compression_dtype", "compression_dim", "scale_dtype", "source_dtype",
                       "shape" }
+
+--- The name under which a layer's weight stands when it is not packed.
+function packed.plain_name(layer)
+  if not layer.quantized then return layer.tensor_name end
+  return layer.model.config.quantization_config.layers[layer.name].tensor
+end
 
 --- What a reader must know of the layer that a job of a plan writes.
 function packed.fields(job)
   local s = job.scheme
-  return { bits = s.bits, group_size = s.group_size, scheme = s.scheme, data_type = s.data_type,
+  return { tensor = packed.plain_name(job.layer), bits = s.bits, group_size = s.group_size, scheme = s.scheme, data_type = s.data_type,
            full_range = s.full_range, group_dim = s.group_dim,
            compression_dtype = job.packing.dtype, compression_dim = job.packing.dim,
            scale_dtype = job.scale_dtype, source_dtype = job.layer.dtype, shape = job.layer.shape }
@@ -79,6 +85,7 @@ end
 local function complaint(fields)
   if type(fields) ~= "table" then return "is not an object" end
   local checks = {
+    { "tensor", type(fields.tensor) == "string" },
     { "bits", whole_number(fields.bits, 1, 8) },
     { "group_size", whole_number(fields.group_size, -1, math.maxinteger) and fields.group_size ~= 0 },
     { "scheme", fields.scheme == "asym" or fields.scheme == "sym" },
@@ -231,7 +238,7 @@ local function read_slice(layout, checkpoint, slice, row, rows, col, cols)
   local word_rows = in_words(layout, layout.rows, layout.cols)
   local codes, message, code = read_codes(layout, checkpoint, layout.words, slice * word_rows,
                                           { rows = layout.rows, cols = layout.cols }, place,
-                                          not layout.zero)
+                                          layout.signed)
   if not codes then return nil, message, code end
   local scale, zero
   scale, zero, code = read_params(layout, checkpoint, slice, place)
