@@ -105,12 +105,12 @@ local function check_config(where, model, config)
   return checked
 end
 
-local function check_exclude(where, list)
-  local matchers = {}
+local function check_exclude(where, model, list)
+  local matchers, context = {}, { first = 0, last = math.max(model.depth - 1, 0) }
   for i, text in ipairs(list or {}) do
-    local good, matcher = pcall(pattern.compile, text)
+    local good, matcher = pcall(pattern.compile, text, context)
     if not good then error(string.format("%s: exclude[%d]: %s", where, i, matcher), 0) end
-    matchers[i] = { text = text, matches = matcher }
+    matchers[i] = { text = text, matches = matcher.test }
   end
   return matchers
 end
@@ -128,7 +128,7 @@ end
 local function check_options(where, model, given, level)
   local o = options.check(where, given, plan.description, level + 1)
   check_bits(where, o, o.bits)
-  o.exclude = check_exclude(where, o.exclude)
+  o.exclude = check_exclude(where, model, o.exclude)
   o.config = check_config(where, model, o.config)
   for path, config in pairs(o.config) do
     check_bits(string.format("%s: config '%s'", where, path), o, config.bits or o.bits)
@@ -364,6 +364,39 @@ local function fill(made, d)
   end
 end
 
+-- The text of model.safetensors.index.json, or nil where one file holds everything.
+local function index_text(made)
+  if #made.shards < 2 then return nil end
+  local json = require "rondo.json"
+  local map, total = {}, 0
+  for _, shard in ipairs(made.shards) do
+    total = total + shard.bytes
+    for _, job in ipairs(shard.jobs) do
+      for _, e in ipairs(job.entries) do map[e.name] = shard.name end
+    end
+  end
+  return json.encode(json.object { { "metadata", json.object { { "total_size", total } } },
+                                   { "weight_map", map } }, { indent = 2 }) .. "\n"
+end
+
+-- Completes a plan whose decisions stand: jobs, files, sizes.
+local function finish(made, decisions)
+  fill(made, decisions)
+  made.shards = make_shards(made.jobs, made.options.shard_size)
+  local metadata = made.model.checkpoint:metadata() or {}
+  metadata.format = metadata.format or "pt"
+  for i, shard in ipairs(made.shards) do
+    lay_out(shard, shard_name(i, #made.shards), metadata)
+    made.files[i] = { name = shard.name, size = shard.size }
+  end
+  made.index = index_text(made)
+  if made.index then
+    made.files[#made.files + 1] = { name = "model.safetensors.index.json", size = #made.index }
+  end
+  add_totals(made)
+  return made
+end
+
 --- Plans the quantization of a model.
 -- @param model  what rondo.open gives
 -- @param given  options, see plan.description; nil for the defaults
@@ -376,36 +409,14 @@ function plan.make(model, given, level)
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
-  local made = { model = model, options = o, jobs = {}, rows = {}, files = {} }
-  fill(made, decide(model, o))
-  made.shards = make_shards(made.jobs, o.shard_size)
-  local metadata = model.checkpoint:metadata() or {}
-  metadata.format = metadata.format or "pt"
-  for i, shard in ipairs(made.shards) do
-    lay_out(shard, shard_name(i, #made.shards), metadata)
-    made.files[i] = { name = shard.name, size = shard.size }
-  end
-  made.index = plan.index(made)
-  if made.index then
-    made.files[#made.files + 1] = { name = "model.safetensors.index.json", size = #made.index }
-  end
-  add_totals(made)
-  return made
+  return finish({ model = model, options = o, jobs = {}, rows = {}, files = {} }, decide(model, o))
 end
 
---- The text of model.safetensors.index.json, or nil where one file holds everything.
-function plan.index(made)
-  if #made.shards < 2 then return nil end
-  local json = require "rondo.json"
-  local map, total = {}, 0
-  for _, shard in ipairs(made.shards) do
-    total = total + shard.bytes
-    for _, job in ipairs(shard.jobs) do
-      for _, e in ipairs(job.entries) do map[e.name] = shard.name end
-    end
-  end
-  return json.encode(json.object { { "metadata", json.object { { "total_size", total } } },
-                                   { "weight_map", map } }, { indent = 2 }) .. "\n"
+--- Plans a copy of the model as it is.
+function plan.copy(model, shard_size)
+  local o = { format = "copy", shard_size = shard_size, config = {}, exclude = {} }
+  return finish({ model = model, options = o, jobs = {}, rows = {}, files = {} },
+                { jobs = {}, kept = {}, biases = {}, parts = {} })
 end
 
 return plan

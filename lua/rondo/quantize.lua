@@ -5,6 +5,7 @@ local core = require "rondo.core"
 local execute = require "rondo.execute"
 local json = require "rondo.json"
 local lfs = require "lfs"
+local options = require "rondo.options"
 local plan_of = require "rondo.plan"
 local report_of = require "rondo.report"
 
@@ -58,6 +59,7 @@ local function config_text(made)
     text, message, code = read_file(folder .. "/config.json")
     if not text then return nil, message, code end
   end
+  if made.options.format == "copy" then return has_config and text or false end
   if made.options.format == "packed" then
     local packed = require "rondo.formats.packed"
     return json.splice(text, "quantization_config", packed.config_text(made))
@@ -185,6 +187,21 @@ function quantize.run(model, dir, given, level)
   local made, message, code = plan_of.make(model, o, (level or 1) + 1)
   if not made then return nil, message, code end
   return quantize.execute(made, dir, overwrite, progress)
+end
+
+-- Options of quantize.save.
+local save_description = {
+  overwrite = { kind = "boolean", default = false },
+  shard_size = plan_of.description.shard_size,
+  progress = { kind = "custom", says = "a function",
+               check = function(f) return type(f) == "function" and f or nil end },
+}
+
+--- model:save; see rondo.model.
+function quantize.save(model, dir, given)
+  local o = options.check("save", given, save_description, 3)
+  local made = model.checkpoint.plan or plan_of.copy(model, o.shard_size)
+  return quantize.execute(made, dir, o.overwrite, o.progress)
 end
 
 --- Carries out a plan of rondo.plan; see quantize.run.

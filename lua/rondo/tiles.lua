@@ -53,6 +53,7 @@ end
 -- @return an iterator of bands { row, rows, col, cols, pieces }: 1-based place and size; pieces is
 --         nil where the band is one tile, else the list of its pieces (each with its offset)
 function tiles.bands(rows, cols, o)
+  if rows == 0 or cols == 0 then return function() end end
   local limit = o.limit or tiles.limit
   local along = lcm(o.group * o.whole_groups, o.group_dim == 1 and o.col_align or o.row_align)
   local unit_rows, unit_cols = o.row_align, o.col_align
@@ -73,7 +74,7 @@ function tiles.bands(rows, cols, o)
   end
   local row, col = 1, 1
   return function()
-    if row > rows or cols == 0 then return nil end
+    if row > rows then return nil end
     local band = { row = row, rows = math.min(height, rows - row + 1),
                    col = col, cols = math.min(width, cols - col + 1) }
     if not whole then band.pieces = cut(band, o, limit) end

@@ -226,6 +226,17 @@ function methods:tied_to(name)
   end
 end
 
+--- Writes the model as a checkpoint of its own: an opened one as it is, the one of
+-- rtn.rtn_quantize quantized.
+-- @param dir  the folder to make; it appears whole, or not at all
+-- @param given  overwrite = false: replace an existing folder; shard_size = 5e9 bytes (of an opened
+--               model); progress: function (done_bytes, total_bytes, tensor name)
+-- @return a report (see rondo.report), or nil, message, code
+function methods:save(dir, given)
+  check_string("save", dir)
+  return require("rondo.quantize").save(self, dir, given)
+end
+
 --- Lets go of the files. Tensors that were read stay valid; the model is of no use any more.
 function methods:close()
   self.checkpoint:close()
