@@ -2,7 +2,8 @@
 -- use, so that requiring rondo costs next to nothing.
 --
 --   rondo.open(path)                     a model: safetensors file, or Hugging Face folder
---   rondo.quantize(model, dir, options)  a quantized checkpoint; rondo.plan(model, options) before it
+--   rondo.quantize(model, dir, options)  a quantized checkpoint
+--   rondo.plan(model, options)           what that would do
 --   rondo.rtn                            the reference functions
 --   rondo.tensor, zeros, full, arange, rand, randn, from_bytes, is_tensor
 --   rondo.safetensors, rondo.json, rondo.model, rondo.pattern, rondo.compare

@@ -153,7 +153,10 @@ local function layer_scheme(o, layer, config)
   }
 end
 
--- Why a layer is kept, or nil.
+local linear = { linear = true, lm_head = true, router = true, expert = true }
+local other_kinds = { embedding = "embedding", norm = "norm", other = "not a linear layer" }
+
+-- Why a linear layer is kept, or nil.
 local function kept_because(o, layer)
   for _, rule in ipairs(o.exclude) do
     if rule.matches(layer.name) or rule.matches(layer.tensor_name) then
@@ -174,7 +177,7 @@ local function product(shape)
   return n
 end
 
-local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, u8 = 1, i16 = 2, i32 = 4, i64 = 8 }
+local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, i16 = 2, i32 = 4, i64 = 8 }
 
 -- An output tensor; size: bytes of an element.
 local function entry(name, role, dtype, shape)
@@ -262,8 +265,8 @@ end
 -- are parts of a layer, with the tensor that stands for the layer.
 local function decide(model, o)
   local d = { jobs = {}, kept = {}, biases = {}, parts = {} }
-  for _, layer in model:layers() do
-    local reason = kept_because(o, layer)
+  for _, layer in model:layers("all") do
+    local reason = linear[layer.kind] and kept_because(o, layer) or other_kinds[layer.kind]
     if reason then
       d.kept[layer.tensor_name] = reason
       if layer.quantized then d.jobs[layer.tensor_name] = unpack_job(layer, reason) end
@@ -324,7 +327,8 @@ local function row_of(job, info)
   local weights = product(about.shape)
   return {
     name = info.name, shape = about.shape, dtype = about.dtype, action = job.action,
-    rule = job.rule, scheme = job.scheme and job.scheme:label(), bits = weights > 0 and after * 8 / weights or 0,
+    rule = job.rule, scheme = job.scheme and job.scheme:label(),
+    bits = weights > 0 and after * 8 / weights or 0,
     bytes_before = info.nbytes, bytes_after = after,
   }
 end

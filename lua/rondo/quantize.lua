@@ -1,5 +1,5 @@
--- quantize: a model in, a quantized checkpoint out. The plan says what; this carries it out, file by
--- file, writes the side files and the report, and publishes the folder as a whole or not at all.
+-- quantize: a model in, a quantized checkpoint out. The plan says what; this carries it out, file
+-- by file, writes the side files and the report, and publishes the folder as a whole or not at all.
 
 local core = require "rondo.core"
 local execute = require "rondo.execute"
@@ -14,8 +14,9 @@ local quantize = {}
 -- ---- Side files ----
 
 -- Weights in other formats than safetensors are not copied: they would not be quantized.
-local weight_files = { safetensors = true, bin = true, pt = true, pth = true, h5 = true, gguf = true,
-                       onnx = true, msgpack = true, ot = true, npz = true, ckpt = true }
+local weight_files = { safetensors = true, bin = true, pt = true, pth = true, h5 = true,
+                       gguf = true, onnx = true, msgpack = true, ot = true, npz = true,
+                       ckpt = true }
 local LARGEST_SIDE_FILE = 100 * 1000 * 1000
 local own_files = { ["config.json"] = true, ["model.safetensors.index.json"] = true,
                     ["rondo-report.json"] = true }

@@ -1,8 +1,8 @@
 -- rtn: the seven functions of neural_compressor.torch.algorithms.rtn, with their names, parameters
 -- and defaults, bit for bit (rounding half to even, float32 arithmetic whatever the input).
 --
--- A weight is a tensor of f32, f16 or bf16. Rank 2 is [rows, cols]; rank 1 counts as one row; rank 3
--- (experts) as its 2-D slices one below the other. Results are f32 and the input is never changed.
+-- A weight is a tensor of f32, f16 or bf16. Rank 2 is [rows, cols]; rank 1 counts as one row; rank
+-- 3 (experts) as its 2-D slices one below the other. Results are f32 and the input is never changed.
 -- Every function takes an options table; unknown names and values are errors.
 --
 -- Where rondo differs from the reference on purpose:
@@ -11,8 +11,8 @@
 --   * a scale that underflows to 0 makes a group of zeros, one that overflows is an error;
 --   * 1 bit with full_range, which is NaN in the reference, is an error;
 --   * the clip search follows group_dim, group_dim 0 can be packed, 8-bit codes fit int8 words;
---   * one layer's weight_config does not leak into the next layer's, a field missing in it takes the
---     call's value, and a layer that does not exist is an error;
+--   * one layer's weight_config does not leak into the next layer's, a field missing in it takes
+--     the call's value, and a layer that does not exist is an error;
 --   * unpacking honours the zero point.
 
 local core = require "rondo.core"
@@ -109,11 +109,12 @@ local function as_matrix(where, weight, level)
   end
   local dtype, shape = weight.dtype, weight.shape
   if dtype ~= "f32" and dtype ~= "f16" and dtype ~= "bf16" then
-    error(string.format("%s: the weight must be f32, f16 or bf16, not %s; convert it with :to(\"f32\")",
-                        where, dtype), level + 1)
+    error(string.format("%s: the weight must be f32, f16 or bf16, not %s; convert it with "
+                        .. ":to(\"f32\")", where, dtype), level + 1)
   end
   if #shape < 1 or #shape > 3 then
-    error(string.format("%s: the weight must have rank 1, 2 or 3, not %d", where, #shape), level + 1)
+    error(string.format("%s: the weight must have rank 1, 2 or 3, not %d", where, #shape),
+          level + 1)
   end
   local cols, rows = shape[#shape], 1
   for i = 1, #shape - 1 do rows = rows * shape[i] end
@@ -136,8 +137,8 @@ local function raise_place(where, matrix, what, row, col, level)
   end
   local value = matrix[row][col]
   local name = value ~= value and "NaN" or "infinity"
-  error(string.format("%s: %s at %s (nonfinite = \"keep\" lets it pass where no codes are asked for)",
-                      where, name, place), level + 1)
+  error(string.format("%s: %s at %s (nonfinite = \"keep\" lets it pass where no codes are asked "
+                      .. "for)", where, name, place), level + 1)
 end
 
 -- Quantizes a whole weight in memory. Returns the values, or codes, scale and zero.
@@ -284,12 +285,12 @@ local description = {
 --           enable_full_range = false; enable_mse_search = false (the searched ratio replaces any
 --           quantile); group_dim = 1; nonfinite = "error";
 --           weight_config = {}: by module path { bits, group_size, scheme, quantile, gptq_perm }: a
---           field that is missing takes the call's value, but quantile 1.0; gptq_perm is checked and
---           unused, as in the reference;
+--           field that is missing takes the call's value, but quantile 1.0; gptq_perm is checked
+--           and unused, as in the reference;
 --           return_int = false: with it packed layers, for compression_dtype = "int32" ("int8",
 --           "int16", "int64"), compression_dim = 1, scale_dtype = "float32"
--- @return a model: fake-quantized weights in the source's dtype, or with return_int P.packed_weight,
---         P.scale, P.packed_zp, P.bias; or nil, message, code where files cannot be read
+-- @return a model: fake-quantized weights in the source's dtype, or with return_int
+--         P.packed_weight, P.scale, P.packed_zp, P.bias; or nil, message, code where files cannot be read
 function rtn.rtn_quantize(model, o)
   o = options.check("rtn_quantize", o, description)
   if not require("rondo.model").is_model(model) then

@@ -1,5 +1,5 @@
--- stream: a scheme over one matrix of any size, tile by tile. Knows nothing of files or names: reads
--- from a source, hands finished pieces to a sink.
+-- stream: a scheme over one matrix of any size, tile by tile. Knows nothing of files or names:
+-- reads from a source, hands finished pieces to a sink.
 --
 -- A source is { rows, cols, dtype, read = function(self, row, rows, col, cols) -> tensor or nil,
 -- message, code }; places are 1-based. A sink is a function (role, tensor, row, col) that stores a
@@ -22,7 +22,8 @@ local function band_options(source, scheme, packing)
               col_align = 1, whole_groups = 1 }
   if packing then
     if packing.dim == 1 then o.col_align = packing.fields else o.row_align = packing.fields end
-    if scheme:has_zero() and packing.dim == scheme.group_dim then o.whole_groups = packing.fields end
+    local together = scheme:has_zero() and packing.dim == scheme.group_dim
+    if together then o.whole_groups = packing.fields end
   end
   return o
 end
@@ -31,7 +32,8 @@ end
 local function place_message(source, what, row, col)
   local place = string.format("row %d, column %d", row, col)
   if what == "scale" then
-    return "the scale of the group at " .. place .. " is not finite; its weights span more than f32 holds"
+    return "the scale of the group at " .. place .. " is not finite; its weights span more than its "
+      .. "type holds"
   end
   local tile, message, code = source:read(row, 1, col, 1)
   if not tile then return message, code end

@@ -2,8 +2,8 @@
 -- bounded by a piece however large the matrix is.
 --
 -- A band is the smallest rectangle whose groups and packed words lie wholly inside it, repeated
--- while it fits. A band small enough is one tile. Where even one band is larger than a tile (a group
--- that runs over millions of weights), the band is cut into pieces that are visited twice: first to
+-- while it fits. A band small enough is one tile. Where even one band is larger than a tile (a
+-- group that runs over millions of weights), the band is cut into pieces that are visited twice: first to
 -- collect the groups' ranges, then to quantize.
 
 local tiles = {}
@@ -39,8 +39,8 @@ local function cut(band, o, limit)
   else
     local height = multiple(limit // band.cols, o.row_align)
     for row = 1, band.rows, height do
-      pieces[#pieces + 1] = { row = band.row + row - 1, rows = math.min(height, band.rows - row + 1),
-                              col = band.col, cols = band.cols, offset = row - 1 }
+      pieces[#pieces + 1] = { row = band.row + row - 1, col = band.col, cols = band.cols,
+                              rows = math.min(height, band.rows - row + 1), offset = row - 1 }
     end
   end
   return pieces

@@ -1,8 +1,8 @@
 -- packed: the packed layers of neural_compressor's RTN module (WeightOnlyLinear) in a checkpoint,
 -- with everything that is needed to read them back in config.json.
 --
--- A layer P has P.packed_weight (codes masked to b bits, field e of a word at bit b*e, the last word
--- filled with zeros), P.scale, P.packed_zp where there are zero points, and P.bias in the scales'
+-- A layer P has P.packed_weight (codes masked to b bits, field e of a word at bit b*e, the last
+-- word filled with zeros), P.scale, P.packed_zp where there are zero points, and P.bias in the scales'
 -- dtype. The words run along dimension compression_dim. config.json gains
 --   "quantization_config": { "quant_method": "rondo", "schema": 1, "format": "packed",
 --     "layers": { P: { tensor, bits, group_size, scheme, data_type, full_range, group_dim,
@@ -17,9 +17,9 @@ local packed = {}
 
 -- ---- Writing ----
 
-local field_order = { "tensor", "bits", "group_size", "scheme", "data_type", "full_range", "group_dim",
-                      "compression_dtype", "compression_dim", "scale_dtype", "source_dtype",
-                      "shape" }
+local field_order = { "tensor", "bits", "group_size", "scheme", "data_type", "full_range",
+                      "group_dim", "compression_dtype", "compression_dim", "scale_dtype",
+                      "source_dtype", "shape" }
 
 --- The name under which a layer's weight stands when it is not packed.
 function packed.plain_name(layer)
@@ -30,10 +30,11 @@ end
 --- What a reader must know of the layer that a job of a plan writes.
 function packed.fields(job)
   local s = job.scheme
-  return { tensor = packed.plain_name(job.layer), bits = s.bits, group_size = s.group_size, scheme = s.scheme, data_type = s.data_type,
-           full_range = s.full_range, group_dim = s.group_dim,
-           compression_dtype = job.packing.dtype, compression_dim = job.packing.dim,
-           scale_dtype = job.scale_dtype, source_dtype = job.layer.dtype, shape = job.layer.shape }
+  return { tensor = packed.plain_name(job.layer), bits = s.bits, group_size = s.group_size,
+           scheme = s.scheme, data_type = s.data_type, full_range = s.full_range,
+           group_dim = s.group_dim, compression_dtype = job.packing.dtype,
+           compression_dim = job.packing.dim, scale_dtype = job.scale_dtype,
+           source_dtype = job.layer.dtype, shape = job.layer.shape }
 end
 
 -- Every packed layer of a plan: calls add(path, fields).
@@ -87,7 +88,8 @@ local function complaint(fields)
   local checks = {
     { "tensor", type(fields.tensor) == "string" },
     { "bits", whole_number(fields.bits, 1, 8) },
-    { "group_size", whole_number(fields.group_size, -1, math.maxinteger) and fields.group_size ~= 0 },
+    { "group_size", fields.group_size == -1
+      or whole_number(fields.group_size, 1, math.maxinteger) },
     { "scheme", fields.scheme == "asym" or fields.scheme == "sym" },
     { "data_type", member_of(scheme_of.data_types, fields.data_type)
       and (fields.data_type == "int" or fields.bits == 4) },
@@ -123,7 +125,8 @@ local function layout_of(path, fields)
   }
   local shape, prefix = fields.shape, path == "" and "" or path .. "."
   local layout = {
-    scheme = scheme, shape = shape, dim = fields.compression_dim, slices = shape[3] and shape[1] or 1,
+    scheme = scheme, shape = shape, dim = fields.compression_dim,
+    slices = shape[3] and shape[1] or 1,
     rows = shape[#shape - 1], cols = shape[#shape], dtype = fields.compression_dtype,
     fields = word_bits[fields.compression_dtype] // fields.bits, scale_dtype = fields.scale_dtype,
     source_dtype = fields.source_dtype, words = prefix .. "packed_weight",
@@ -267,7 +270,8 @@ local function read_rows(layout, checkpoint, row, rows, col, cols)
   for slice = first, last do
     local from = math.max(row - slice * layout.rows, 1)
     local to = math.min(row + rows - 1 - slice * layout.rows, layout.rows)
-    local part, message, code = read_slice(layout, checkpoint, slice, from, to - from + 1, col, cols)
+    local part, message, code = read_slice(layout, checkpoint, slice, from, to - from + 1, col,
+                                           cols)
     if not part then return nil, message, code end
     values[string.format("%d:%d, :", filled + 1, filled + to - from + 1)] = part
     filled = filled + to - from + 1

@@ -1,5 +1,5 @@
--- source: rows and columns of a weight, whatever lies behind it. Kernels, strategies and writers see
--- nothing else.
+-- source: rows and columns of a weight, whatever lies behind it. Kernels, strategies and writers
+-- see nothing else.
 --
 -- A source has
 --   rows, cols   its shape as one matrix: all leading dimensions are flattened into rows
