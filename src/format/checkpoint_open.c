@@ -150,10 +150,16 @@ static void warn_about(rondo_checkpoint *cp, const rondo_index *index, uint32_t 
                (unsigned long long)total);
 }
 
+/* Says in a shard's error that the index wants that file. */
+static bool blame_index(const rondo_checkpoint *cp, rondo_error *e) {
+  rondo_error inner = *e;
+  return rondo_fail(e, inner.status, "%s (a shard of %s)", inner.message, cp->index);
+}
+
 static bool match_index(rondo_checkpoint *cp, rondo_index *index, rondo_error *e) {
   if (!reserve_shards(cp, index->shard_count, e)) return false;
   for (uint32_t i = 0; i < index->shard_count; i++)
-    if (!open_shard(cp, rondo_index_shard(index, i), e)) return false;
+    if (!open_shard(cp, rondo_index_shard(index, i), e)) return blame_index(cp, e);
   for (uint32_t i = 0; i < index->shard_count; i++)
     if (!match_shard(cp, index, i, e)) return false;
   if (!all_found(cp, index, e)) return false;

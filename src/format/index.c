@@ -132,19 +132,23 @@ static bool skip(index_reader *r) {
   return rondo_json_skip(&r->json) || report(r);
 }
 
+/* Reads past "metadata", whatever it is, and notes total_size if it is an object's own member. */
 static bool read_metadata(index_reader *r) {
   rondo_json_event event = rondo_json_next(&r->json);
-  int depth = r->json.depth;
+  if (event != RONDO_JSON_OBJECT && event != RONDO_JSON_ARRAY)
+    return event == RONDO_JSON_ERROR ? report(r) : true;
   bool object = event == RONDO_JSON_OBJECT;
-  while (event != RONDO_JSON_ERROR && (object || event == RONDO_JSON_ARRAY)) {
+  int depth = r->json.depth;
+  while (r->json.depth >= depth) {
     event = rondo_json_next(&r->json);
-    if (r->json.depth < depth) return true;
-    if (!object || event != RONDO_JSON_KEY || r->json.depth != depth) continue;
-    if (!text_is(r->json.text, "total_size")) continue;
+    if (event == RONDO_JSON_ERROR) return report(r);
+    bool member = object && event == RONDO_JSON_KEY && r->json.depth == depth;
+    if (!member || !text_is(r->json.text, "total_size")) continue;
     event = rondo_json_next(&r->json);
+    if (event == RONDO_JSON_ERROR) return report(r);
     if (event == RONDO_JSON_NUMBER) note_total(r->index, r->json.text);
   }
-  return event == RONDO_JSON_ERROR ? report(r) : true;
+  return true;
 }
 
 static bool read_top(index_reader *r) {
