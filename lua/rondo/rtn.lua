@@ -2,8 +2,8 @@
 -- and defaults, bit for bit (rounding half to even, float32 arithmetic whatever the input).
 --
 -- A weight is a tensor of f32, f16 or bf16. Rank 2 is [rows, cols]; rank 1 counts as one row; rank
--- 3 (experts) as its 2-D slices one below the other. Results are f32 and the input is never changed.
--- Every function takes an options table; unknown names and values are errors.
+-- 3 (experts) as its 2-D slices one below the other. Results are f32 and the input is never
+-- changed. Every function takes an options table; unknown names and values are errors.
 --
 -- Where rondo differs from the reference on purpose:
 --   * NaN or infinity is an error that names the place; nonfinite = "keep" lets the values pass
@@ -290,7 +290,8 @@ local description = {
 --           return_int = false: with it packed layers, for compression_dtype = "int32" ("int8",
 --           "int16", "int64"), compression_dim = 1, scale_dtype = "float32"
 -- @return a model: fake-quantized weights in the source's dtype, or with return_int
---         P.packed_weight, P.scale, P.packed_zp, P.bias; or nil, message, code where files cannot be read
+--         P.packed_weight, P.scale, P.packed_zp, P.bias; or nil, message, code where files cannot
+--         be read
 function rtn.rtn_quantize(model, o)
   o = options.check("rtn_quantize", o, description)
   if not require("rondo.model").is_model(model) then

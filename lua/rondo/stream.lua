@@ -32,8 +32,8 @@ end
 local function place_message(source, what, row, col)
   local place = string.format("row %d, column %d", row, col)
   if what == "scale" then
-    return "the scale of the group at " .. place .. " is not finite; its weights span more than its "
-      .. "type holds"
+    return "the scale of the group at " .. place
+      .. " is not finite; its weights span more than its type holds"
   end
   local tile, message, code = source:read(row, 1, col, 1)
   if not tile then return message, code end

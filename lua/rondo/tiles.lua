@@ -3,8 +3,8 @@
 --
 -- A band is the smallest rectangle whose groups and packed words lie wholly inside it, repeated
 -- while it fits. A band small enough is one tile. Where even one band is larger than a tile (a
--- group that runs over millions of weights), the band is cut into pieces that are visited twice: first to
--- collect the groups' ranges, then to quantize.
+-- group that runs over millions of weights), the band is cut into pieces that are visited twice:
+-- first to collect the groups' ranges, then to quantize.
 
 local tiles = {}
 

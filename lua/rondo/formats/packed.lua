@@ -2,8 +2,8 @@
 -- with everything that is needed to read them back in config.json.
 --
 -- A layer P has P.packed_weight (codes masked to b bits, field e of a word at bit b*e, the last
--- word filled with zeros), P.scale, P.packed_zp where there are zero points, and P.bias in the scales'
--- dtype. The words run along dimension compression_dim. config.json gains
+-- word filled with zeros), P.scale, P.packed_zp where there are zero points, and P.bias in the
+-- scales' dtype. The words run along dimension compression_dim. config.json gains
 --   "quantization_config": { "quant_method": "rondo", "schema": 1, "format": "packed",
 --     "layers": { P: { tensor, bits, group_size, scheme, data_type, full_range, group_dim,
 --                      compression_dtype, compression_dim, scale_dtype, source_dtype, shape } } }

@@ -1,6 +1,6 @@
--- planned: the checkpoint that a plan will write, before it is written. It answers like one that was
--- opened, but holds nothing: a tensor is computed when it is asked for, and kept only while somebody
--- uses it.
+-- planned: the checkpoint that a plan will write, before it is written. It answers like one that
+-- was opened, but holds nothing: a tensor is computed when it is asked for, and kept only while
+-- somebody uses it.
 
 local core = require "rondo.core"
 local execute = require "rondo.execute"
