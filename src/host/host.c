@@ -1,1 +1,261 @@
+/* host.c - rondo.h: a Lua state with rondo in it, and calls that never let a Lua error out. */
+#include "host/host.h"
 
+#include "core/error.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char no_memory[] = "not enough memory";
+
+const char *rondo_version(void) {
+  return RONDO_VERSION;
+}
+
+const char *rondo_message(const rondo *r) {
+  return r != NULL ? r->message : no_memory;
+}
+
+static rondo_status report(rondo *r, rondo_status status, const char *message) {
+  snprintf(r->message, sizeof r->message, "%s", message);
+  return status;
+}
+
+/* Takes what this version knows of the host's config; a newer host may have left the rest 0. */
+static rondo_status copy_config(rondo *r, const rondo_config *given) {
+  if (given == NULL) return RONDO_OK;
+  size_t size = given->size != 0 ? given->size : sizeof *given;
+  size_t known = size < sizeof *given ? size : sizeof *given;
+  memcpy(&r->config, given, known);
+  const char *bytes = (const char *)given;
+  for (size_t i = known; i < size; i++) {
+    if (bytes[i] != 0) return report(r, RONDO_USAGE, "the config has a field that is not known");
+  }
+  if (r->config.threads < 0 || r->config.threads > 1024) {
+    return report(r, RONDO_USAGE, "the number of threads is 0 (all) to 1024");
+  }
+  if (r->config.trust != RONDO_TRUST_NOTHING && r->config.trust != RONDO_TRUST_EVERYTHING) {
+    return report(r, RONDO_USAGE, "trust is RONDO_TRUST_NOTHING or RONDO_TRUST_EVERYTHING");
+  }
+  return RONDO_OK;
+}
+
+/* Turns the error value on top of the stack into status and message. Calls nothing that can raise:
+ * the message handler has left a string, unless memory ran out. */
+static rondo_status take_error(rondo *r, int result) {
+  const char *text = lua_type(r->L, -1) == LUA_TSTRING ? lua_tostring(r->L, -1) : NULL;
+  if (r->exited && r->exit_code == 0) return report(r, RONDO_OK, "");
+  if (r->exited) {
+    snprintf(r->message, sizeof r->message, "the script ended with exit code %d", r->exit_code);
+    return RONDO_USAGE;
+  }
+  if (r->interrupted) return report(r, RONDO_INTERRUPTED, "interrupted");
+  if (result == LUA_ERRMEM) return report(r, RONDO_MEMORY, no_memory);
+  rondo_status status = r->status != RONDO_OK ? r->status : RONDO_USAGE;
+  return report(r, status, text != NULL ? text : "an error without a message");
+}
+
+/* Message handler: any error value becomes a string; defects of rondo get a traceback. */
+static int describe_error(lua_State *L) {
+  const rondo *r = rondo_host_of(L);
+  const char *text = luaL_tolstring(L, 1, NULL);
+  if (r->commanding && !r->interrupted && strstr(text, "\nstack traceback:") == NULL) {
+    luaL_traceback(L, L, text, 1);
+  }
+  return 1;
+}
+
+/* Runs function(data) in protected mode. */
+static rondo_status call(rondo *r, lua_CFunction function, void *data) {
+  lua_State *L = r->L;
+  r->busy = true;
+  r->exited = false;
+  r->status = RONDO_OK;
+  report(r, RONDO_OK, "");
+  lua_pushcfunction(L, describe_error);
+  lua_pushcfunction(L, function);
+  lua_pushlightuserdata(L, data);
+  int result = lua_pcall(L, 1, 0, 1);
+  rondo_status status = result == LUA_OK ? report(r, RONDO_OK, "") : take_error(r, result);
+  lua_settop(L, 0);
+  rondo_rest_hook(r);
+  r->busy = false;
+  return status;
+}
+
+/* Whether a call may begin; if not, the reason is reported. */
+static rondo_status ready(rondo *r) {
+  if (r == NULL) return RONDO_MEMORY;
+  if (r->start != RONDO_OK) return r->start;
+  if (r->busy) return report(r, RONDO_USAGE, "this host is busy with another call");
+  return RONDO_OK;
+}
+
+rondo *rondo_new(const rondo_config *config) {
+  rondo *r = calloc(1, sizeof *r);
+  if (r == NULL) return NULL;
+  r->start = copy_config(r, config);
+  if (r->start != RONDO_OK) return r;
+  r->L = lua_newstate(rondo_host_allocate, r);
+  if (r->L == NULL) {
+    r->start = report(r, RONDO_MEMORY, no_memory);
+    return r;
+  }
+  *(rondo **)lua_getextraspace(r->L) = r;
+  lua_setwarnf(r->L, rondo_host_warn, r);
+  r->start = call(r, rondo_prepare_state, NULL);
+  return r;
+}
+
+void rondo_free(rondo *r) {
+  if (r == NULL || r->busy) return;
+  lua_State *L = r->L;
+  r->L = NULL; /* from here on interruptions find nothing */
+  if (L != NULL) lua_close(L);
+  free(r);
+}
+
+typedef struct {
+  const char *model, *out, *recipe;
+} quantize_call;
+
+/* progress(bytes, total, name) for rondo.quantize. */
+static int report_progress(lua_State *L) {
+  rondo *r = rondo_host_of(L);
+  uint64_t bytes = (uint64_t)luaL_checkinteger(L, 1), total = (uint64_t)luaL_checkinteger(L, 2);
+  const char *name = luaL_optstring(L, 3, "");
+  if (r->config.on_progress(r->config.user, bytes, total, name) != 0) r->interrupted = 1;
+  if (!r->interrupted) return 0;
+  lua_pushliteral(L, "interrupted");
+  return lua_error(L);
+}
+
+/* Pushes the chunk of a Lua file; raises otherwise, with the host's status set. */
+static void load_file(lua_State *L, const char *path) {
+  rondo *r = rondo_host_of(L);
+  bool trusted = r->config.trust == RONDO_TRUST_EVERYTHING;
+  int result = luaL_loadfilex(L, path, trusted ? "bt" : "t");
+  if (result == LUA_OK) {
+    rondo_confine(L);
+    return;
+  }
+  if (result == LUA_ERRFILE) r->status = RONDO_IO;
+  lua_error(L);
+}
+
+/* [-0, +1] The options: the table that the recipe returns, or an empty one. */
+static void push_options(lua_State *L, const char *recipe) {
+  if (recipe == NULL) {
+    lua_newtable(L);
+  } else {
+    load_file(L, recipe);
+    lua_call(L, 0, 1);
+    if (!lua_istable(L, -1)) {
+      luaL_error(L, "%s: a recipe returns a table, not %s", recipe, luaL_typename(L, -1));
+    }
+  }
+  if (rondo_host_of(L)->config.on_progress == NULL) return;
+  lua_pushcfunction(L, report_progress);
+  lua_setfield(L, -2, "progress");
+}
+
+/* The status whose name is at idx; RONDO_IO for others. */
+static rondo_status status_at(lua_State *L, int idx) {
+  const char *name = lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : "io";
+  for (rondo_status s = RONDO_USAGE; s <= RONDO_INTERRUPTED; s++) {
+    if (strcmp(name, rondo_status_name(s)) == 0) return s;
+  }
+  return RONDO_IO;
+}
+
+static int run_quantize(lua_State *L) {
+  const quantize_call *c = lua_touserdata(L, 1);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "rondo");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "quantize");
+  lua_pushstring(L, c->model);
+  lua_pushstring(L, c->out);
+  push_options(L, c->recipe);
+  lua_call(L, 3, 3);
+  if (lua_toboolean(L, -3)) return 0;
+  rondo_host_of(L)->status = status_at(L, -1);
+  lua_pop(L, 1);
+  return lua_error(L);
+}
+
+rondo_status rondo_quantize(rondo *r, const char *model, const char *out, const char *recipe) {
+  rondo_status status = ready(r);
+  if (status != RONDO_OK) return status;
+  if (model == NULL || out == NULL)
+    return report(r, RONDO_USAGE, "a model and an output are needed");
+  return call(r, run_quantize, &(quantize_call){model, out, recipe});
+}
+
+typedef struct {
+  const char *path;
+  int argc;
+  const char *const *argv;
+  int code; /* of rondo_command */
+} script_call;
+
+/* [-0, +1] { [0] = name, arguments } */
+static void push_arguments(lua_State *L, const char *name, int argc, const char *const *argv) {
+  lua_createtable(L, argc, 1);
+  lua_pushstring(L, name);
+  lua_rawseti(L, -2, 0);
+  for (int i = 0; i < argc; i++) {
+    lua_pushstring(L, argv[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static int run_script(lua_State *L) {
+  const script_call *c = lua_touserdata(L, 1);
+  rondo_push_globals(L);
+  push_arguments(L, c->path, c->argc, c->argv);
+  lua_setfield(L, -2, "arg");
+  load_file(L, c->path);
+  luaL_checkstack(L, c->argc, "too many arguments");
+  for (int i = 0; i < c->argc; i++) lua_pushstring(L, c->argv[i]);
+  lua_call(L, c->argc, 0);
+  return 0;
+}
+
+rondo_status rondo_run(rondo *r, const char *path, int argc, const char *const *argv) {
+  rondo_status status = ready(r);
+  if (status != RONDO_OK) return status;
+  if (path == NULL || argc < 0 || (argc > 0 && argv == NULL)) {
+    return report(r, RONDO_USAGE, "a script and its arguments are needed");
+  }
+  return call(r, run_script, &(script_call){path, argc, argv, 0});
+}
+
+static int run_command(lua_State *L) {
+  script_call *c = lua_touserdata(L, 1);
+  rondo_require_installed(L, "argparse");
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "rondo.cli");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "main");
+  int given = c->argc > 1 ? c->argc - 1 : 0;
+  push_arguments(L, c->argc > 0 ? c->argv[0] : "rondo", given, c->argv + 1);
+  lua_call(L, 1, 1);
+  c->code = (int)luaL_checkinteger(L, -1);
+  return 0;
+}
+
+int rondo_command(rondo *r, int argc, const char *const *argv) {
+  if (ready(r) != RONDO_OK) return 1;
+  if (r->config.trust != RONDO_TRUST_EVERYTHING) {
+    report(r, RONDO_USAGE, "the command needs RONDO_TRUST_EVERYTHING");
+    return 1;
+  }
+  script_call c = {NULL, argc, argv, 1};
+  r->commanding = true;
+  rondo_status status = call(r, run_command, &c);
+  r->commanding = false;
+  return status == RONDO_OK ? c.code : 1;
+}

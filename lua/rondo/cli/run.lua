@@ -3,6 +3,7 @@
 
 -- The traceback of an error in the script, without the frames of the command below it.
 local function with_traceback(problem)
+  if problem == "interrupted" then return problem end
   if type(problem) ~= "string" then
     local meta = debug.getmetatable(problem)
     if meta and meta.__tostring then return tostring(problem) end
@@ -32,5 +33,6 @@ return function(path, args, program)
   require("rondo.cli.output").catch_warnings()
   local good
   good, problem = xpcall(chunk, with_traceback, table.unpack(args, 1, #args))
+  if problem == "interrupted" then error(problem, 0) end -- main says so, and ends the process
   return good and 0 or complain(problem)
 end

@@ -1,0 +1,106 @@
+/* rondo/rondo.h - rondo inside an application.
+ *
+ *   rondo *r = rondo_new(&(rondo_config){.threads = 4, .memory_limit = 8ull << 30});
+ *   if (rondo_quantize(r, "model", "out", NULL) != RONDO_OK) show_error(rondo_message(r));
+ *   rondo_free(r);
+ *
+ * A host is one Lua state with rondo in it. The library never prints, exits, or touches signals,
+ * locale or working folder; errors come back as a status and a message, never as a Lua error.
+ * Callbacks arrive on the calling thread. A host serves one thread at a time; several hosts in
+ * several threads do not know of each other. */
+#ifndef RONDO_RONDO_H
+#define RONDO_RONDO_H
+
+#include "rondo/tensor.h"
+
+#define RONDO_VERSION_MAJOR 0
+#define RONDO_VERSION_MINOR 1
+#define RONDO_VERSION_PATCH 0
+
+/* Comparable in #if: 0.1.0 is 100. */
+#define RONDO_VERSION_NUMBER \
+  (RONDO_VERSION_MAJOR * 10000 + RONDO_VERSION_MINOR * 100 + RONDO_VERSION_PATCH)
+
+#if defined(__GNUC__)
+#define RONDO_API __attribute__((visibility("default")))
+#else
+#define RONDO_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rondo rondo;
+struct lua_State;
+
+/* What scripts may do. */
+typedef enum rondo_trust {
+  /* Computing, and rondo's own functions, which open models and write outputs wherever the process
+   * may. No files, processes or environment by other ways, no native code, no bytecode, no debug
+   * library, no finalizers; an endless script can be interrupted. */
+  RONDO_TRUST_NOTHING = 0,
+  /* All that Lua can. */
+  RONDO_TRUST_EVERYTHING = 1
+} rondo_trust;
+
+/* How a host is set up. A struct of zeros is the default, and 0 means the default in each field. */
+typedef struct rondo_config {
+  size_t size;           /* sizeof(rondo_config); 0: the struct as it was in version 0.1 */
+  int threads;           /* that compute, the caller's included, at most 1024; 0: all processors */
+  uint64_t memory_limit; /* bytes for Lua and tensors (not for mapped files); 0: none */
+  rondo_trust trust;
+
+  /* Called after each tensor that rondo_quantize has written. bytes and total count the source.
+   * Anything but 0 ends the call with RONDO_INTERRUPTED. */
+  int (*on_progress)(void *user, uint64_t bytes, uint64_t total, const char *tensor);
+
+  /* Called with remarks that stop nothing, what scripts hand to warn() included. */
+  void (*on_warning)(void *user, const char *message);
+
+  void *user; /* handed to the callbacks */
+} rondo_config;
+
+/* The version of the library, "0.1.0". */
+RONDO_API const char *rondo_version(void);
+
+/* A new host; config may be NULL. NULL when there is no memory for the handle itself; when anything
+ * else fails, every call with this host reports that failure. */
+RONDO_API rondo *rondo_new(const rondo_config *config);
+
+/* Ends the host: outputs that are not finished disappear. Not from within a callback. */
+RONDO_API void rondo_free(rondo *r);
+
+/* Quantizes the model (a folder or a file) into the new folder out, which appears whole or not at
+ * all. recipe: a Lua file that returns the table of options of rondo.quantize; NULL: defaults. */
+RONDO_API rondo_status rondo_quantize(rondo *r, const char *model, const char *out,
+                                      const char *recipe);
+
+/* Runs a Lua script. As under lua, the global arg holds path at 0 and the arguments from 1, which
+ * are also the script's "...". Globals stay for the next script of this host. os.exit, where it is
+ * trusted, ends the script only. RONDO_USAGE for an error in the script or an exit code but 0. */
+RONDO_API rondo_status rondo_run(rondo *r, const char *path, int argc, const char *const *argv);
+
+/* The rondo command: argv[0] is the program's name. Unlike everything else here it reads and writes
+ * the standard streams, and os.exit in a script of `rondo run` ends the process. Needs
+ * RONDO_TRUST_EVERYTHING. Returns the exit code: 0 done, 1 failed, 2 wrong usage. */
+RONDO_API int rondo_command(rondo *r, int argc, const char *const *argv);
+
+/* What the last call with this host has to say: "" after success. Valid until the next call. */
+RONDO_API const char *rondo_message(const rondo *r);
+
+/* Makes the call that is running end soon with RONDO_INTERRUPTED; when none is running, the next
+ * one. A C function that Lua has called is completed first: the work on one row block, one pattern
+ * match. In a trusted host a coroutine runs until it yields. May be called from a signal handler
+ * and from other threads, but not after rondo_free. */
+RONDO_API void rondo_interrupt(rondo *r);
+
+/* For hosts with a Lua state of their own: luaL_requiref(L, "rondo", luaopen_rondo, 0). The state
+ * needs Lua's base library and package, string, table and math. Makes every module of rondo known
+ * to require without files, and returns the module rondo. */
+RONDO_API int luaopen_rondo(struct lua_State *L);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,542 @@
+-- rondo.h: hosts, what scripts may do in them, interruptions, the process behind the command, and
+-- what is installed.
+local lfs = require "lfs"
+local shell = require "spec.support.shell"
+
+local sh, quote, read_file, write_file = shell.sh, shell.quote, shell.read_file, shell.write_file
+local root = lfs.currentdir()
+local build = os.getenv "RONDO_BUILD" or "build"
+if build:sub(1, 1) ~= "/" then build = root .. "/" .. build end
+
+local folder -- for everything that is built and written here
+
+-- Runs a command that must go well; its compilers are not under the sanitizers.
+local function must(...)
+  local text, status = sh("unset LD_PRELOAD\n" .. string.format(...))
+  assert(status == 0, text)
+  return text
+end
+
+local function compile(source, target, flags)
+  must("cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror %s -o %s %s -pthread %s",
+    root .. "/" .. source, target, flags, "-Wl,--allow-shlib-undefined")
+end
+
+local count = 0
+
+-- Stores a script under a name of its own; returns the name.
+local function script(source)
+  count = count + 1
+  local name = ("%s/script%d.lua"):format(folder, count)
+  write_file(name, source)
+  return name
+end
+
+-- Runs the host of spec/support/host.c; returns its output without the last newline, and status.
+local function host(...)
+  local text, status = sh("timeout 60 %s/host " .. select(1, ...), folder, select(2, ...))
+  return text:gsub("\n$", ""), status
+end
+
+local function run(options, source, arguments)
+  return (host("%s run %s -- %s", options, script(source), arguments or ""))
+end
+
+describe("a host", function()
+  setup(function()
+    folder = shell.temporary_folder()
+    compile("spec/support/host.c", folder .. "/host", ("-I%s/include $(pkg-config --cflags " ..
+      "lua5.4) -L%s -lrondo $(pkg-config --libs lua5.4) -Wl,-rpath,%s"):format(root, build, build))
+  end)
+  teardown(function() shell.remove(folder) end)
+
+  it("knows its version", function()
+    local version = read_file(root .. "/CMakeLists.txt"):match "project%(rondo VERSION ([%d.]+)"
+    local a, b, c = version:match "^(%d+)%.(%d+)%.(%d+)$"
+    assert.equal(("%s %d %s"):format(version, a * 10000 + b * 100 + c, version), (host "version"))
+    assert.equal(version, require("rondo.core").version)
+  end)
+
+  it("opens rondo in a Lua state of one's own", function()
+    assert.equal("own state: 0.1.0 2", (host "open"))
+  end)
+
+  describe("runs scripts", function()
+    it("with arg and ... as under lua", function()
+      local source = [[
+        assert(arg[0]:match "script%d+%.lua$" and arg[-1] == nil and #arg == 3)
+        assert(select("#", ...) == 3 and select(2, ...) == arg[2])
+        warn(arg[1], "|", arg[2], "|", arg[3])]]
+      for _, options in ipairs { "", "--trust" } do
+        assert.equal("warning a b||c\nok: ", run(options, source, "'a b' '' c"))
+      end
+    end)
+
+    it("one after the other, with the globals of the last", function()
+      local first, second = script "n = (n or 0) + 1", script "warn(n)"
+      for _, options in ipairs { "", "--trust" } do
+        assert.equal("ok: \nok: \nwarning 2\nok: ",
+          (host("%s run %s run %s run %s", options, first, first, second)))
+      end
+    end)
+
+    it("and reports errors without raising them", function()
+      local name = script "local t = nil\nreturn t.x"
+      assert.equal(("usage: %s:2: attempt to index a nil value (local 't')"):format(name),
+        (host("run %s", name)))
+      assert.truthy(run("", "x ="):find "^usage: .*script%d+%.lua:1: unexpected symbol near <eof>$")
+      assert.equal(("io: cannot open %s/none.lua"):format(folder),
+        (host("run %s/none.lua", folder)):gsub(": No such.*", ""))
+      assert.equal("usage: text", run("", "error('text', 0)"))
+      assert.equal("usage: from a table", run("", [[
+        error(setmetatable({}, { __tostring = function() return "from a table" end }))]]))
+      assert.equal("usage: nil", run("", "error()"))
+      assert.truthy(run("", [[
+        error(setmetatable({}, { __tostring = function() error "again" end }))]]):find "^usage: ")
+      assert.truthy(run("", "local function f() return f() + 1 end f()"):find "stack overflow")
+      assert.truthy(run("", "error(('x'):rep(100000))"):find "^usage: .*xxx")
+      assert.truthy(#run("", "error(('x'):rep(100000))") < 5000)
+    end)
+
+    it("and an error leaves the host usable", function()
+      assert.equal("usage: stop\nwarning fine\nok: ",
+        (host("run %s run %s", script "error('stop', 0)", script "warn 'fine'")))
+    end)
+
+    it("that end themselves", function()
+      assert.equal("ok: ", run("--trust", "os.exit(true) error 'not reached'"))
+      assert.equal("ok: ", run("--trust", "os.exit() error 'not reached'"))
+      assert.equal("usage: the script ended with exit code 3", run("--trust", "os.exit(3)"))
+      assert.equal("usage: the script ended with exit code 1", run("--trust", "os.exit(false)"))
+      assert.equal("usage: the script ended with exit code 4",
+        run("--trust", "coroutine.wrap(function() os.exit(4) end)()"))
+    end)
+
+    it("and prints nothing by itself", function()
+      assert.equal("ok: ", run("", "warn('@on') require('rondo').zeros { 3 }"))
+    end)
+  end)
+
+  describe("is set up", function()
+    it("with a number of threads", function()
+      local source = "warn(tostring(require('rondo').threads()))"
+      for _, n in ipairs { 1, 3 } do
+        assert.equal("warning " .. n .. "\nok: ", run("--threads " .. n, source))
+      end
+      local all = sh("nproc"):gsub("\n", "")
+      assert.equal("warning " .. all .. "\nok: ", run("", source))
+      for _, n in ipairs { -1, 1025 } do
+        assert.equal("usage: the number of threads is 0 (all) to 1024", run("--threads " .. n, ""))
+      end
+    end)
+
+    it("with a limit of memory, for tensors too", function()
+      local limit = "--limit " .. 64 * 1000 * 1000
+      assert.equal("memory: not enough memory", run(limit, "local s = ('x'):rep(1e9)"))
+      assert.equal("memory: not enough memory", run(limit, [[
+        local t = {}
+        while true do t[#t + 1] = {} end]]))
+      assert.equal("memory: not enough memory", run(limit, "require('rondo').zeros { 20000000 }"))
+      assert.equal("memory: not enough memory\nwarning fine\nok: ", (host("%s run %s run %s", limit,
+        script "x = require('rondo').zeros { 10000000 } y = x + x", script "warn 'fine'")))
+      assert.equal("ok: ", run(limit, [[
+        for _ = 1, 100 do require("rondo").zeros { 4000000 } end]]))
+      assert.equal("memory: not enough memory", run("--limit 20000", "warn 'too late'"))
+      assert.equal("memory: not enough memory", run("--limit 1", "warn 'too late'"))
+    end)
+
+    it("or fails to be, wherever memory runs out", function()
+      local name, failed = script "require('rondo.rtn')", 0
+      for limit = 5000, 400000, 5000 do
+        local text, status = host("--limit %d run %s", limit, name)
+        assert.equal(0, status)
+        assert.truthy(text == "ok: " or text == "memory: not enough memory", text)
+        if text ~= "ok: " then failed = failed + 1 end
+      end
+      assert.truthy(failed > 5 and failed < 79)
+    end)
+
+    it("by a host that was compiled for another version", function()
+      assert.equal("ok: ", run("--size 0", ""))
+      assert.equal("ok: ", run("--size 16", ""))
+      assert.equal("usage: the config has a field that is not known",
+        run("--size 16 --later 1", ""))
+      assert.equal("ok: ", run("--size 4 --later 1", ""))
+      -- an older version knew fewer fields: no callbacks then
+      assert.equal("ok: ", run("--size -24", "warn 'unheard'"))
+    end)
+  end)
+
+  describe("without trust", function()
+    it("withholds what reaches the world", function()
+      for _, source in ipairs {
+        "io.open('/etc/passwd')", "print(1)", "os.execute('true')", "os.remove('x')",
+        "os.rename('x', 'y')", "os.tmpname()", "os.exit()", "os.getenv('HOME')",
+        "os.setlocale('C')",
+        "dofile('/dev/null')", "loadfile('/dev/null')()", "require('io')", "require('lfs')",
+        "require('rondo.core')", "require('rondo.cli')", "require('rondo.sandbox')",
+        "require('rondo.cli.run')('/dev/null', {})", "require('package').loadlib('x', 'y')",
+        "package.loadlib('libc.so.6', '*')", "package.loaded.io.write('x')", "debug.getregistry()",
+        "require('debug')", "_G.io.write('x')", "_ENV.io.write('x')", "string.dump(function() end)",
+        "(''):dump()", "(''):rep(1).dump(print)", "getmetatable('').__index.rep = nil",
+        "getmetatable('').__index = {}", "getmetatable(_G).__index = nil", "setmetatable(_G, {})",
+        "getmetatable(_ENV).__metatable = nil", "collectgarbage('stop')",
+        "collectgarbage('setpause')",
+        "setmetatable({}, { __gc = function() end })", "load('\27Lua')()",
+        "load(function() return nil end, 'x', 'b')()()", "assert(load('return io'))().write('x')",
+        "load('io.write(1)', 'x', 't')()", "load('return 1', 'x', 't', nil)().x = 1",
+        "load('write(1)', 'x', 'bt', require('rondo'))()",
+        "coroutine.wrap(function() return io.write('x') end)()",
+        "getmetatable(require('rondo')).__index = 1", "setmetatable(require('rondo'), {})",
+        "getmetatable(require('rondo').zeros { 1 }).__gc()", "rawget(_G, 'io').write(1)",
+        "require('rondo').rtn.load()", "pcall(io.write, 'x') error()",
+      } do
+        assert.truthy(run("", source):find "^usage: ", source)
+      end
+    end)
+
+    it("leaves what computing needs", function()
+      assert.equal("ok: ", run("", [[
+        local rondo = require "rondo"
+        assert(_G == _ENV and _G._G == _G and io2 == nil)
+        assert(load("return 6 * 7")() == 42 and load("x = 1; return x", "c", "t", {})() == 1)
+        assert(load(function() return nil end)() == nil)
+        assert(select(2, load("\27Lua")):find "binary")
+        assert(("x"):rep(3) == "xxx" and string.format("%d", 3) == "3" and #table.pack(1, 2) == 2)
+        assert(math.floor(2.5) == 2 and utf8.char(228) == "ä" and type(os.time()) == "number")
+        assert(coroutine.wrap(function() coroutine.yield(5) end)() == 5)
+        assert(setmetatable({}, { __index = { y = 2 } }).y == 2 and collectgarbage("count") > 0)
+        assert((rondo.zeros { 2, 2 } + 1):sum() == 4)
+        assert(require("rondo.rtn").quant_weight ~= nil and rondo.rtn == require "rondo.rtn")
+        string.rep, math.floor = nil, nil -- its own copies
+        assert(("x"):rep(2) == "xx")
+        collectgarbage()]]))
+      assert.equal("ok: ", run("", "assert(string.rep and math.floor)"))
+    end)
+
+    it("never runs bytecode", function()
+      write_file(folder .. "/binary.lua", string.dump(load "return 1"))
+      assert.truthy((host("run %s/binary.lua", folder)):find "^usage: .*attempt to load a binary")
+      assert.equal("ok: ", (host("--trust run %s/binary.lua", folder)))
+    end)
+
+    it("does not look into the environment or the working folder for modules", function()
+      local evil = folder .. "/evil"
+      assert(lfs.mkdir(evil))
+      for _, name in ipairs { "lfs", "argparse", "rondo" } do
+        write_file(evil .. "/" .. name .. ".lua", "io.stderr:write 'evil' os.exit(9)")
+      end
+      local name = script "require('rondo').rtn.quant_weight = nil"
+      local text = sh("cd %s && LUA_PATH='./?.lua' LUA_INIT='os.exit(8)' ../host run %s", evil,
+        name)
+      assert.equal("ok: \n", text)
+      text = sh("cd %s && %s/rondo plan /nonexistent", evil, build)
+      assert.falsy(text:find "evil", text)
+      assert.truthy(text:find("/nonexistent", 1, true), text)
+    end)
+  end)
+
+  describe("is interrupted", function()
+    local function interrupted(options, source)
+      local name, started = script(source), os.time()
+      local text = host("%s --interrupt 50 run %s run %s", options, name, script "warn 'fine'")
+      assert.equal("interrupted: interrupted\nwarning fine\nok: ", text, source)
+      assert.truthy(os.time() - started <= 10)
+    end
+
+    it("wherever a script loops", function()
+      for _, options in ipairs { "", "--trust" } do
+        interrupted(options, "while true do end")
+        interrupted(options, "while true do pcall(error) end")
+        interrupted(options, "while true do pcall(function() while true do end end) end")
+        interrupted(options, "local function f() return pcall(f) end while true do f() end")
+        interrupted(options, "while true do coroutine.wrap(function() end)() end")
+        interrupted(options, "repeat local s = ('x'):rep(100) until s == ''")
+      end
+    end)
+
+    it("also in coroutines and handlers of scripts without trust", function()
+      interrupted("", "coroutine.wrap(function() while true do end end)()")
+      interrupted("", [[
+        local function spin() while true do pcall(coroutine.wrap(spin)) end end
+        while true do pcall(spin) end]])
+      interrupted("", [[
+        while true do
+          xpcall(function() while true do end end, function() while true do end end)
+        end]])
+      interrupted("", [[
+        local endless = setmetatable({}, { __close = function() while true do end end })
+        while true do pcall(function() local x <close> = endless end) end]])
+    end)
+
+    it("and unfinished outputs disappear", function()
+      local out = folder .. "/interrupted"
+      assert.equal("interrupted: interrupted", ((host("--trust --interrupt 100 run %s", script(([[
+        local out = assert(require("rondo.core").output(%q))
+        assert(out:write("file", "x"))
+        while true do end]]):format(out))))))
+      assert.equal("", (sh("ls -d %s*", out):gsub("ls: .*", "")))
+    end)
+  end)
+
+  describe("quantizes", function()
+    local fake = [[
+      rawset(require "rondo", "quantize", function(model, out, options)
+        if model == "missing" then return nil, "missing: no such model", "changed" end
+        for i = 1, 3 do if options.progress then options.progress(i, 3, "t" .. i) end end
+        warn(model, " ", out, " ", tostring(options.bits))
+        return { report = true }
+      end)]]
+
+    it("with options from a recipe, and tells how far it is", function()
+      local setup_script = script(fake)
+      local recipe = script "local bits = 3\nreturn { bits = bits }"
+      local busy = "callback: this host is busy with another call\n"
+      local progress = ("progress 1 of 3 t1 here\n%sprogress 2 of 3 t2 here\n%s" ..
+        "progress 3 of 3 t3 here\n%s"):format(busy, busy, busy)
+      assert.equal("ok: \n" .. progress .. "warning m o nil\nok: ",
+        (host("--trust run %s quantize m o", setup_script)))
+      assert.equal("ok: \n" .. progress .. "warning m o 3\nok: ",
+        (host("--trust run %s recipe m o %s", setup_script, recipe)))
+      assert.equal("ok: \nchanged: missing: no such model",
+        (host("--trust run %s quantize missing o", setup_script)))
+      assert.equal("ok: \nprogress 1 of 3 t1 here\n" .. busy .. "interrupted: interrupted\nok: ",
+        (host("--trust --stop-at 1 run %s quantize m o run %s", setup_script, script "")))
+    end)
+
+    it("only with recipes that are fit", function()
+      assert.truthy((host("recipe m o %s/none.lua", folder)):find "^io: cannot open")
+      assert.truthy((host("recipe m o %s", script "return 3"))
+        :find "^usage: .*a recipe returns a table, not number")
+      assert.truthy((host("recipe m o %s", script "io.write('x')")):find "^usage: .*'io'")
+      assert.truthy((host("recipe m o %s", script "return { bit = 4 }")):find "^%l+: ")
+    end)
+
+    it("models that are there", function()
+      local text = host("quantize %s/no-model %s/out", folder, folder)
+      assert.truthy(text:find "^io: .*no%-model", text)
+    end)
+  end)
+
+  it("lives beside others in other threads", function()
+    local name = script [[
+      local rondo = require "rondo"
+      local t = rondo.arange(1, 1000)
+      for _ = 1, 10 do t = t + 1 end
+      assert(t:sum() == 510500)]]
+    assert.equal(("ok\n"):rep(8):sub(1, -2), (host("--threads 2 --parallel 8 %s", name)))
+  end)
+
+  it("can be unloaded and loaded again", function()
+    write_file(folder .. "/reload.c", [[
+      #include <dlfcn.h>
+      #include <rondo/rondo.h>
+      #include <stdio.h>
+      #include <string.h>
+      static long resident(void) {
+        long pages = 0, shared = 0;
+        FILE *f = fopen("/proc/self/statm", "r");
+        if (f == NULL || fscanf(f, "%ld %ld", &shared, &pages) != 2) return -1;
+        fclose(f);
+        return pages * 4;
+      }
+      int main(int argc, char **argv) {
+        long before = 0;
+        for (int i = 0; i < 300 && argc > 2; i++) {
+          void *library = dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL);
+          if (library == NULL) return puts(dlerror());
+          rondo *(*make)(const rondo_config *) = dlsym(library, "rondo_new");
+          rondo_status (*run)(rondo *, const char *, int, const char *const *) =
+              dlsym(library, "rondo_run");
+          void (*end)(rondo *) = dlsym(library, "rondo_free");
+          rondo *r = make(&(rondo_config){.threads = 3});
+          if (run(r, argv[2], 0, NULL) != RONDO_OK) return puts("script failed");
+          end(r);
+          dlclose(library);
+          if (i == 50) before = resident();
+        }
+        printf("%s\n", resident() - before <= 1024 ? "ok" : "grows");
+        return 0;
+      }]])
+    must("cc -std=gnu11 -I%s/include %s/reload.c -o %s/reload -ldl", root, folder, folder)
+    local text = sh("%s/reload %s/librondo.so %s", folder, build, script "require 'rondo'")
+    if os.getenv "LD_PRELOAD" and text == "grows\n" then return end -- sanitizers keep freed memory
+    assert.equal("ok\n", text)
+  end)
+end)
+
+describe("the library", function()
+  local function symbols(file, option)
+    local list = {}
+    for name in must("nm -D %s %s", option, file):gmatch "(%S+)\n" do list[#list + 1] = name end
+    table.sort(list)
+    return list
+  end
+
+  it("exports rondo's names only", function()
+    local declared = { "luaopen_rondo", "luaopen_rondo_core" }
+    for name in read_file "include/rondo/rondo.h":gmatch "RONDO_API [^;]-(rondo_%w+)%(" do
+      declared[#declared + 1] = name
+    end
+    table.sort(declared)
+    assert.truthy(#declared >= 10)
+    assert.same(declared, symbols(build .. "/librondo.so", "--defined-only"))
+    assert.same({ "luaopen_rondo_core" }, symbols(build .. "/lua/rondo/core.so", "--defined-only"))
+  end)
+
+  it("leaves process, terminal and signals to its host", function()
+    local forbidden = {}
+    for name in ([[exit _exit abort printf puts putchar perror signal sigaction setlocale chdir
+                   umask putenv setenv unsetenv system popen fork raise kill]]):gmatch "%S+" do
+      forbidden[name] = true
+    end
+    for _, name in ipairs(symbols(build .. "/librondo.so", "--undefined-only")) do
+      assert.falsy(forbidden[name:gsub("@.*", "")], name)
+    end
+  end)
+end)
+
+describe("the command", function()
+  before_each(function() folder = shell.temporary_folder() end)
+  after_each(function() shell.remove(folder) end)
+
+  it("works in any folder, without an environment", function()
+    local preload = os.getenv "LD_PRELOAD"
+    local text = sh("cd / && env -i %s %s/rondo --version",
+      preload and "ASAN_OPTIONS=detect_leaks=0" or "", build)
+    assert.truthy(text:find "^rondo 0%.1%.0 ", text)
+  end)
+
+  -- Runs a script that has begun an output and then does what follows; returns what it printed,
+  -- its exit status at the end. env undoes what test runners do to signals.
+  local function command(rest, redirection)
+    local name = script(([[
+      local out = assert(require("rondo.core").output(%q))
+      assert(out:write("file", ("x"):rep(100000)))
+      %s]]):format(folder .. "/out", rest))
+    return (sh("env --default-signal=INT,TERM,HUP,PIPE timeout 30 %s/rondo run %s; echo status $?",
+      build, name .. (redirection or "")))
+  end
+
+  local function assert_nothing_left()
+    assert.equal("", (sh("ls -d %s/out*", folder):gsub("ls: .*", "")))
+  end
+
+  it("cleans up and dies of the signals that end it", function()
+    for name, number in pairs { INT = 2, TERM = 15, HUP = 1 } do
+      local text = command(("os.execute '(sleep 0.05; kill -%s $PPID) &'"):format(name) ..
+        " while true do end")
+      assert.truthy(text:find("status " .. 128 + number, 1, true), name .. ": " .. text)
+      assert_nothing_left()
+    end
+  end)
+
+  it("does not wait when it is asked twice", function()
+    local text = command([[
+      local co = coroutine.wrap(function() while true do end end)
+      os.execute "(sleep 0.2; kill -TERM $PPID; sleep 0.2; kill -TERM $PPID) &"
+      co()]])
+    assert.truthy(text:find("status 143", 1, true), text)
+  end)
+
+  it("leaves ignored signals ignored", function()
+    local name = script "os.execute 'kill -HUP $PPID' print 'alive'"
+    assert.equal("alive\n", (sh("env --ignore-signal=HUP %s/rondo run %s", build, name)))
+  end)
+
+  it("cleans up when nobody reads what it prints", function()
+    local text = command("while true do print(('x'):rep(1000)) end", " | head -c 10")
+    assert.equal("xxxxxxxxxxstatus 0\n", text)
+    assert_nothing_left()
+  end)
+
+  it("cleans up after os.exit and after errors", function()
+    assert.truthy(command("os.exit(5)"):find "status 5")
+    assert_nothing_left()
+    assert.truthy(command("os.exit(false)"):find "status 1")
+    assert.truthy(command("os.exit()"):find "status 0")
+    assert.truthy(command("coroutine.wrap(function() os.exit(6) end)()"):find "status 6")
+    assert.truthy(command("error 'stop'"):find "stop.*status 1\n")
+    assert_nothing_left()
+  end)
+
+  it("meets a limit of file size as an error", function()
+    local name = script(([[
+      local out = assert(require("rondo.core").output(%q))
+      print(select(2, out:write("file", ("x"):rep(100000))))]]):format(folder .. "/out"))
+    local text = sh("ulimit -f 8; %s/rondo run %s", build, name)
+    assert.truthy(text:find("out/file: File too large", 1, true), text)
+    assert_nothing_left()
+  end)
+
+  it("takes no modules from the working folder for itself, but for scripts", function()
+    for _, name in ipairs { "lfs", "argparse", "rondo" } do
+      write_file(folder .. "/" .. name .. ".lua", "io.stderr:write 'evil' os.exit(9)")
+    end
+    write_file(folder .. "/mine.lua", "return 'mine'")
+    local text = sh("cd %s && %s/rondo plan /nonexistent", folder, build)
+    assert.falsy(text:find "evil", text)
+    assert.truthy(text:find("/nonexistent", 1, true), text)
+    assert.equal("mine\n", (sh("cd %s && %s/rondo run %s", folder, build, script [[
+      require "rondo"
+      print((require "mine"))]])))
+  end)
+end)
+
+describe("what is installed", function()
+  local prefix
+
+  setup(function()
+    folder = shell.temporary_folder()
+    prefix = folder .. "/prefix"
+    must("cmake --install %s --prefix %s", build, prefix)
+  end)
+  teardown(function() shell.remove(folder) end)
+
+  local function lua(code)
+    return (sh("cd / && env LUA_PATH='%s/share/lua/5.4/?.lua;%s/share/lua/5.4/?/init.lua;;' " ..
+      "LUA_CPATH='%s/lib/lua/5.4/?.so;;' lua5.4 -e %s", prefix, prefix, prefix, quote(code)))
+  end
+
+  it("serves plain lua5.4", function()
+    assert.equal("4\n", lua "print((require('rondo').zeros { 2, 2 } + 1):sum() // 1 | 0)")
+    local found = lua "print(package.searchpath('rondo.core', package.cpath))"
+    assert.truthy(found:find(prefix, 1, true))
+  end)
+
+  it("has the command, which needs no other file", function()
+    must("mkdir %s/moved && cp %s/bin/rondo %s/moved/", folder, prefix, folder)
+    assert.truthy(sh("cd / && %s/moved/rondo --version", folder):find "^rondo 0%.1%.0 ")
+  end)
+
+  local function check_example(binary)
+    local text, status = sh("LD_LIBRARY_PATH=%s/lib:%s/lib/x86_64-linux-gnu %s nowhere %s/out",
+      prefix, prefix, binary, folder)
+    assert.equal(1, status, text)
+    assert.truthy(text:find("embed: ", 1, true) and text:find("nowhere", 1, true), text)
+  end
+
+  it("builds the example with pkg-config", function()
+    local found = must("find %s -name rondo.pc", prefix):match "^(.*)/rondo.pc\n$"
+    must("PKG_CONFIG_PATH=%s cc -std=c11 -Wall -Werror %s/examples/embed/embed.c -o %s/embed " ..
+      "-Wl,--allow-shlib-undefined $(PKG_CONFIG_PATH=%s pkg-config --cflags --libs rondo)",
+      found, root, folder, found)
+    check_example(folder .. "/embed")
+  end)
+
+  it("builds the example with find_package", function()
+    must("cmake -S %s/examples/embed -B %s/b -DCMAKE_PREFIX_PATH=%s " ..
+      "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--allow-shlib-undefined && cmake --build %s/b",
+      root, folder, prefix, folder)
+    check_example(folder .. "/b/embed")
+  end)
+
+  it("has headers that C++ takes", function()
+    if not shell.has "c++" then return pending "needs c++" end
+    write_file(folder .. "/host.cpp", [[
+      #include <rondo/rondo.h>
+      int main() { rondo_config c{}; return rondo_new(&c) == nullptr; }]])
+    must("c++ -std=c++11 -Wall -Wextra -pedantic -Werror -fsyntax-only -I%s/include %s/host.cpp",
+      prefix, folder)
+  end)
+end)
