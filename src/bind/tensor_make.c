@@ -51,8 +51,8 @@ static bool store_integer(lua_State *L, int idx, rondo_dtype dtype, void *elemen
   int exact;
   int64_t value = lua_tointegerx(L, idx, &exact), low, high;
   if (!exact) {
-    lua_pushfstring(L, "%s has no %s representation", luaL_tolstring(L, idx, NULL),
-                    rondo_dtype_name(dtype));
+    const char *shown = isnan(lua_tonumber(L, idx)) ? "NaN" : luaL_tolstring(L, idx, NULL);
+    lua_pushfstring(L, "%s has no %s representation", shown, rondo_dtype_name(dtype));
     return false;
   }
   rondo_integer_range(dtype, &low, &high);
@@ -170,9 +170,9 @@ static void read_level(lua_State *L, nested *n, int depth) {
 
 /* tensor(nested table | number | boolean | tensor [, dtype]) */
 static int make_tensor(lua_State *L) {
-  lua_settop(L, 2);
   if (rondo_test_tensor(L, 1) != NULL) {
-    rondo_dtype dtype = rondo_opt_dtype(L, 2, rondo_check_tensor(L, 1)->dtype);
+    rondo_dtype own = rondo_check_tensor(L, 1)->dtype, dtype = rondo_opt_dtype(L, 2, own);
+    if (dtype != own) rondo_require_arithmetic_dtype(L, 2, dtype);
     rondo_push_converted(L, 1, dtype, true);
     return 1;
   }
@@ -180,6 +180,7 @@ static int make_tensor(lua_State *L) {
   if (type != LUA_TTABLE && type != LUA_TNUMBER && type != LUA_TBOOLEAN) {
     luaL_typeerror(L, 1, "table, number, boolean or tensor");
   }
+  lua_settop(L, 2);
   nested n = {.dtype = rondo_opt_dtype(L, 2, RONDO_F32)};
   rondo_require_arithmetic_dtype(L, 2, n.dtype);
   measure(L, &n, lua_isnil(L, 2));

@@ -281,6 +281,12 @@ static int greater_equal(lua_State *L) {
   return comparison(L, RONDO_GREATER_EQUAL);
 }
 
+/* a < b and its like: Lua would make one boolean of the answer. */
+static int no_order(lua_State *L) {
+  return luaL_error(L,
+                    "tensors are compared element by element: a:lt(b), a:le(b), a:gt(b), a:ge(b)");
+}
+
 /* a & b, a | b, a ~ b: logical on two masks, bitwise on integers. */
 static int bitwise(lua_State *L, rondo_binary op) {
   operand a, b;
@@ -379,11 +385,10 @@ static int pick(lua_State *L) {
 }
 
 const luaL_Reg rondo_tensor_operators[] = {
-    {"__add", add},    {"__sub", subtract},      {"__mul", multiply},
-    {"__div", divide}, {"__idiv", floor_divide}, {"__mod", modulo},
-    {"__pow", power},  {"__unm", negate},        {"__band", bit_and},
-    {"__bor", bit_or}, {"__bxor", bit_xor},      {"__bnot", invert},
-    {NULL, NULL}};
+    {"__add", add},           {"__sub", subtract}, {"__mul", multiply}, {"__div", divide},
+    {"__idiv", floor_divide}, {"__mod", modulo},   {"__pow", power},    {"__unm", negate},
+    {"__band", bit_and},      {"__bor", bit_or},   {"__bxor", bit_xor}, {"__bnot", invert},
+    {"__lt", no_order},       {"__le", no_order},  {NULL, NULL}};
 
 const luaL_Reg rondo_tensor_ops_methods[] = {
     {"abs", absolute},    {"neg", negate},       {"sqrt", square_root}, {"exp", exponential},
