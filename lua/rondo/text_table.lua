@@ -24,39 +24,44 @@ function text_table.printable(text, limit)
   return (text:gsub("[%c\x80-\xff]", escape))
 end
 
-local function width_of(text)
-  return utf8.len(text) or #text
+--- A number with its noun: "1 layer", "2 layers".
+function text_table.count(n, noun)
+  return ("%d %s%s"):format(n, noun, n == 1 and "" or "s")
 end
 
-local function pad(text, width, right)
-  local blanks = (" "):rep(width - width_of(text))
-  return right and blanks .. text or text .. blanks
+local PLAIN = "[^ -~]" -- what is not found in plain ASCII, where bytes are columns
+
+-- A cell as it is shown, and its width. Tables of 100,000 rows must not take long.
+local function cell_of(text)
+  if #text <= LONGEST and not text:find(PLAIN) then return text, #text end
+  text = text_table.printable(text)
+  return text, utf8.len(text) or #text
 end
 
--- The cells of all rows as text, and the width of every column.
-local function measure(columns, rows)
-  local cells, widths = {}, {}
-  for c, column in ipairs(columns) do widths[c] = width_of(column.title) end
-  for r, row in ipairs(rows) do
-    local line = {}
-    for c, column in ipairs(columns) do
-      local text = text_table.printable(column.text(row))
-      line[c] = text
-      local width = width_of(text)
-      if width > widths[c] then widths[c] = width end
+-- The cells of a column as text, their widths, and the width of the column.
+local function measure(column, rows)
+  local cells, widths, text_of = {}, {}, column.text
+  local _, most = cell_of(column.title)
+  for r = 1, #rows do
+    local text, width = cell_of(text_of(rows[r]))
+    cells[r], widths[r] = text, width
+    if width > most then most = width end
+  end
+  return cells, widths, most
+end
+
+-- Pads the cells of a column in place; those at the end of a line stay without blanks behind.
+local function pad(cells, widths, most, right, last)
+  local blanks = {}
+  for n = 0, most do blanks[n] = (" "):rep(n) end
+  for r = 1, #cells do
+    local missing = blanks[most - widths[r]]
+    if right then
+      cells[r] = missing .. cells[r]
+    elseif not last then
+      cells[r] = cells[r] .. missing
     end
-    cells[r] = line
   end
-  return cells, widths
-end
-
-local function line_of(columns, cells, widths)
-  local padded, last = {}, #columns
-  for c, column in ipairs(columns) do
-    local open_end = c == last and not column.right
-    padded[c] = open_end and cells[c] or pad(cells[c], widths[c], column.right)
-  end
-  return (table.concat(padded, GAP):gsub(" +$", ""))
 end
 
 --- Formats a table.
@@ -65,12 +70,22 @@ end
 -- @param style    optional function (heading line) -> heading line, for colours
 -- @return a list of lines without line ends, the heading first
 function text_table.lines(columns, rows, style)
-  local cells, widths = measure(columns, rows)
-  local titles = {}
-  for c, column in ipairs(columns) do titles[c] = column.title end
-  local heading = line_of(columns, titles, widths)
-  local lines = { style and style(heading) or heading }
-  for r = 1, #rows do lines[r + 1] = line_of(columns, cells[r], widths) end
+  local table_of, heading, lines = {}, {}, {}
+  for c, column in ipairs(columns) do
+    local cells, widths, most = measure(column, rows)
+    local title, width = { column.title }, { utf8.len(column.title) }
+    pad(cells, widths, most, column.right, c == #columns)
+    pad(title, width, most, column.right, c == #columns)
+    table_of[c], heading[c] = cells, title[1]
+  end
+  local first = table.concat(heading, GAP)
+  lines[1] = style and style(first) or first
+  local line = {}
+  for r = 1, #rows do
+    for c = 1, #columns do line[c] = table_of[c][r] end
+    local text = table.concat(line, GAP)
+    lines[r + 1] = text:sub(-1) == " " and text:match "^(.-) *$" or text
+  end
   return lines
 end
 

@@ -1,5 +1,6 @@
 -- cli.compare: `rondo compare A B`: the error of every layer, and what else differs.
 
+local document = require "rondo.cli.document"
 local output = require "rondo.cli.output"
 local planning = require "rondo.cli.planning"
 local progress = require "rondo.progress"
@@ -35,7 +36,7 @@ local columns = {
 local function difference_text(t)
   if t.max_abs == nil then return "bytes differ" end
   if t.differing == 0 then return "same values" end
-  return ("%d values differ, by %.4g at most"):format(t.differing, t.max_abs)
+  return ("%s differ, by %.4g at most"):format(text_table.count(t.differing, "value"), t.max_abs)
 end
 
 local tensor_columns = {
@@ -63,7 +64,7 @@ local function nonfinite_lines(lines, result)
     end
   end
   list_names(lines, "NaN or infinity in just one of the two (the errors leave these out):", found,
-    function(e) return ("%s: %d places"):format(e.name, e.incomparable) end)
+    function(e) return ("%s: %s"):format(e.name, text_table.count(e.incomparable, "place")) end)
 end
 
 local function total_line(words, t)
@@ -74,7 +75,7 @@ end
 local function summary(result)
   local lines, changed, total = {}, result.changed, result.totals
   if total.layers > 0 then
-    lines[1] = total_line(("%d layers"):format(total.layers), total)
+    lines[1] = total_line(text_table.count(total.layers, "layer"), total)
     if changed.layers > 0 and changed.layers < total.layers then
       lines[2] = total_line(("%d of them changed"):format(changed.layers), changed)
     end
@@ -112,47 +113,26 @@ end
 
 -- ---- JSON ----
 
-local shapes = { shape = true, shape_a = true, shape_b = true }
-
--- The named fields in order; those in `nullable` stand as null where they are missing.
-local function ordered(json, entry, names, nullable)
-  local members = {}
-  for _, name in ipairs(names) do
-    local value = entry[name]
-    if shapes[name] and value then value = json.array(value) end
-    if value == nil and nullable and nullable[name] then value = json.null end
-    if value ~= nil then members[#members + 1] = { name, value } end
-  end
-  return json.object(members)
-end
-
-local function list_of(json, entries, names, nullable)
-  local list = json.array {}
-  for i, entry in ipairs(entries) do list[i] = ordered(json, entry, names, nullable) end
-  return list
-end
-
 local no_error = { snr_db = true }
 local layer_names = { "name", "shape", "dtype_a", "dtype_b", "quantized_a", "quantized_b", "mse",
                       "relative_error", "snr_db", "max_abs", "differing", "incomparable" }
 local total_names = { "layers", "weights", "incomparable", "mse", "relative_error", "snr_db" }
 
-local function document(result, o)
-  local json = require "rondo.json"
+local function write_json(result, o)
   local missing = { "name", "what" }
-  return json.encode(json.object {
+  return document.write {
     { "schema", 1 }, { "rondo", require("rondo.core").version }, { "a", o.a }, { "b", o.b },
-    { "totals", ordered(json, result.totals, total_names, no_error) },
-    { "changed", ordered(json, result.changed, total_names, no_error) },
-    { "layers", list_of(json, result.layers, layer_names, no_error) },
-    { "tensors", list_of(json, result.tensors, { "name", "shape", "dtype_a", "dtype_b",
-                                                 "identical", "differing", "max_abs",
-                                                 "incomparable" }) },
-    { "differing_shapes", list_of(json, result.differing_shapes, { "name", "what", "shape_a",
-                                                                   "shape_b" }) },
-    { "only_a", list_of(json, result.only_a, missing) },
-    { "only_b", list_of(json, result.only_b, missing) },
-  }, { indent = 2 }) .. "\n"
+    { "totals", document.object(result.totals, total_names, no_error) },
+    { "changed", document.object(result.changed, total_names, no_error) },
+    { "layers", document.records(result.layers, layer_names, no_error) },
+    { "tensors", document.records(result.tensors, { "name", "shape", "dtype_a", "dtype_b",
+                                                    "identical", "differing", "max_abs",
+                                                    "incomparable" }) },
+    { "differing_shapes", document.records(result.differing_shapes, { "name", "what", "shape_a",
+                                                                      "shape_b" }) },
+    { "only_a", document.records(result.only_a, missing) },
+    { "only_b", document.records(result.only_b, missing) },
+  }
 end
 
 return function(o)
@@ -164,7 +144,7 @@ return function(o)
   line:clear()
   if not result then return nil, message end
   if o.json then
-    output.text(document(result, o))
+    write_json(result, o)
   else
     show(result)
   end

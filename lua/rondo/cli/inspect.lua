@@ -1,5 +1,6 @@
 -- cli.inspect: `rondo inspect MODEL`: tensors, packed layers, statistics and a histogram.
 
+local document = require "rondo.cli.document"
 local inspect = require "rondo.inspect"
 local output = require "rondo.cli.output"
 local planning = require "rondo.cli.planning"
@@ -121,8 +122,8 @@ local function total_line(model, tensors)
   local elements, bytes = total_of(tensors)
   local types = table.concat(by_type(tensors), " + ")
   local files = model.checkpoint:files()
-  return ("%d tensors in %d %s, %d values%s, %s%s"):format(#tensors, #files,
-    #files == 1 and "file" or "files", elements, types ~= "" and " of " .. types or "",
+  return ("%s in %s, %s%s, %s%s"):format(text_table.count(#tensors, "tensor"),
+    text_table.count(#files, "file"), text_table.count(elements, "value"), types ~= "" and " of " .. types or "",
     sizes.show(bytes), model.quantization
       and ", quantized: " .. text_table.printable(model.quantization) or "")
 end
@@ -161,54 +162,43 @@ end
 
 -- ---- JSON ----
 
-local function ordered(json, item, names)
-  local members = {}
-  for _, name in ipairs(names) do
-    if item[name] ~= nil then
-      local value = item[name]
-      if name == "shape" or name == "counts" then value = json.array(value) end
-      members[#members + 1] = { name, value }
-    end
-  end
-  return json.object(members)
-end
-
 local stat_names = { "count", "nans", "infinities", "zeros", "mean", "std", "min", "max", "absmax" }
 
-local function list_of(json, items, names)
-  local list = json.array {}
-  for i, item in ipairs(items) do
-    if item.stats then item.stats = ordered(json, item.stats, stat_names) end
-    list[i] = ordered(json, item, names)
+-- The statistics of all items as objects in a fixed order.
+local function ordered_stats(items)
+  for _, item in ipairs(items) do
+    if item.stats then item.stats = document.object(item.stats, stat_names) end
   end
-  return list
+  return items
 end
 
-local function document(model, tensors, layers, histogram)
+local function totals_of(tensors)
   local json = require "rondo.json"
   local elements, bytes = total_of(tensors)
   local types, counts = by_type(tensors)
-  local elements_by_type, files = json.object {}, json.array {}
+  local elements_by_type = json.object {}
   for i, dtype in ipairs(types) do elements_by_type[i] = { dtype, counts[dtype] } end
-  for i, file in ipairs(model.checkpoint:files()) do
-    files[i] = json.object { { "path", file.path }, { "size", file.size } }
-  end
+  return json.object { { "tensors", #tensors }, { "elements", elements }, { "bytes", bytes },
+                       { "elements_by_dtype", elements_by_type } }
+end
+
+local function write_json(model, tensors, layers, histogram)
   local members = {
     { "schema", 1 }, { "rondo", require("rondo.core").version }, { "model", model.path },
-    { "quantization", model.quantization or json.null },
-    { "totals", json.object { { "tensors", #tensors }, { "elements", elements },
-                              { "bytes", bytes }, { "elements_by_dtype", elements_by_type } } },
-    { "files", files },
-    { "tensors", list_of(json, tensors, { "name", "dtype", "shape", "elements", "bytes", "kind",
-                                          "file", "offset", "stats" }) },
-    { "layers", list_of(json, layers, { "name", "kind", "dtype", "shape", "settings", "stats" }) },
+    { "quantization", model.quantization or require("rondo.json").null },
+    { "totals", totals_of(tensors) },
+    { "files", document.records(model.checkpoint:files(), { "path", "size" }) },
+    { "tensors", document.records(ordered_stats(tensors),
+      { "name", "dtype", "shape", "elements", "bytes", "kind", "file", "offset", "stats" }) },
+    { "layers", document.records(ordered_stats(layers),
+      { "name", "kind", "dtype", "shape", "settings", "stats" }) },
   }
   if histogram then
-    histogram.stats = ordered(json, histogram.stats, stat_names)
-    members[#members + 1] = { "histogram", ordered(json, histogram,
+    ordered_stats { histogram }
+    members[#members + 1] = { "histogram", document.object(histogram,
       { "name", "dtype", "shape", "low", "high", "counts", "stats" }) }
   end
-  return json.encode(json.object(members), { indent = 2 }) .. "\n"
+  return document.write(members)
 end
 
 return function(o)
@@ -219,7 +209,7 @@ return function(o)
   local histogram = o.hist and find_histogram(model, o)
   local tensors, layers = inspect.tensors(model), inspect.packed_layers(model)
   if o.stats then add_stats(model, tensors, layers) end
-  if o.json then return output.text(document(model, tensors, layers, histogram)) end
+  if o.json then return write_json(model, tensors, layers, histogram) end
   show(model, tensors, layers, o)
   if histogram then
     output.lines { "" }

@@ -1,5 +1,6 @@
 -- cli.plan: `rondo plan MODEL`: what every tensor would become, and the exact size of the output.
 
+local document = require "rondo.cli.document"
 local output = require "rondo.cli.output"
 local planning = require "rondo.cli.planning"
 local sizes = require "rondo.sizes"
@@ -39,31 +40,20 @@ local function show(made)
   return true
 end
 
-local function document(made, o)
-  local json = require "rondo.json"
-  local tensors, files = json.array {}, json.array {}
-  for i, r in ipairs(made.rows) do
-    tensors[i] = json.object {
-      { "name", r.name }, { "shape", json.array(r.shape) }, { "dtype", r.dtype },
-      { "action", r.action }, { "rule", r.rule }, { "scheme", r.scheme or json.null },
-      { "bits", r.bits }, { "bytes_before", r.bytes_before }, { "bytes_after", r.bytes_after },
-    }
-  end
-  for i, f in ipairs(made.files) do
-    files[i] = json.object { { "name", f.name }, { "size", f.size } }
-  end
-  local t = made.totals
-  return json.encode(json.object {
+local function write_json(made, o)
+  return document.write {
     { "schema", 1 }, { "rondo", require("rondo.core").version }, { "model", o.model },
-    { "totals", json.object {
-      { "tensors", t.tensors }, { "quantized", t.quantized }, { "weights", t.weights },
-      { "bits", t.bits }, { "bytes_before", t.bytes_before }, { "bytes_after", t.bytes_after } } },
-    { "files", files }, { "tensors", tensors },
-  }, { indent = 2 }) .. "\n"
+    { "totals", document.object(made.totals, { "tensors", "quantized", "weights", "bits",
+                                               "bytes_before", "bytes_after" }) },
+    { "files", document.records(made.files, { "name", "size" }) },
+    { "tensors", document.records(made.rows, { "name", "shape", "dtype", "action", "rule", "scheme",
+                                               "bits", "bytes_before", "bytes_after" },
+                                  { scheme = true }) },
+  }
 end
 
 return function(o)
   local made = planning.make(o)
-  if o.json then return output.text(document(made, o)) end
+  if o.json then return write_json(made, o) end
   return show(made)
 end

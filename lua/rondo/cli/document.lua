@@ -1,0 +1,106 @@
+-- cli.document: JSON for other programs, written as it is made: lists of 100,000 records must cost
+-- neither much time nor a second copy in memory.
+
+local core = require "rondo.core"
+local json = require "rondo.json"
+local output = require "rondo.cli.output"
+
+local document = {}
+
+local Records = { __name = "rondo.records" }
+
+--- A list of objects for document.write.
+-- @param entries   list of tables
+-- @param names     their fields in order; fields that are nil are left out
+-- @param nullable  set of fields that stand as null where they are nil; numbers that are not finite
+--                  are null, too
+function document.records(entries, names, nullable)
+  return setmetatable({ entries = entries, names = names, nullable = nullable or {} }, Records)
+end
+
+-- Shapes and other lists of numbers on one line.
+local function list_text(list)
+  return json.encode(json.array(table.move(list, 1, #list, 1, {}))):gsub(",", ", ")
+end
+
+-- JSON has no infinity and no NaN.
+local function is_finite(value)
+  return value - value == 0
+end
+
+local function is_list(value)
+  return json.is_array(value) or type(value) == "table" and #value > 0 and type(value[1]) ~= "table"
+end
+
+local function value_text(value)
+  local kind = math.type(value)
+  if kind == "integer" then return ("%d"):format(value) end
+  if kind == "float" then return is_finite(value) and core.json_real(value) or "null" end
+  if type(value) == "string" then return core.json_quote(value) end
+  if is_list(value) then return (list_text(value)) end
+  return json.encode(value)
+end
+
+-- A function from an entry to its lines.
+local function encoder(records)
+  local keys, names = {}, records.names
+  for i, name in ipairs(names) do keys[i] = "      " .. core.json_quote(name) .. ": " end
+  return function(entry)
+    local members = {}
+    for i = 1, #names do
+      local value = entry[names[i]]
+      if value ~= nil then
+        members[#members + 1] = keys[i] .. value_text(value)
+      elseif records.nullable[names[i]] then
+        members[#members + 1] = keys[i] .. "null"
+      end
+    end
+    return "    {\n" .. table.concat(members, ",\n") .. "\n    }"
+  end
+end
+
+local function write_records(records)
+  if #records.entries == 0 then return output.text "[]" end
+  local encode, texts = encoder(records), {}
+  output.text "[\n"
+  for i, entry in ipairs(records.entries) do
+    texts[#texts + 1] = encode(entry)
+    if #texts == 1000 or i == #records.entries then
+      output.text(table.concat(texts, ",\n"))
+      output.text(i == #records.entries and "\n  ]" or ",\n")
+      texts = {}
+    end
+  end
+end
+
+--- Writes one object to stdout: members is a list of { key, value }; a value is anything that
+--- json.encode takes, or document.records.
+function document.write(members)
+  output.text "{\n"
+  for i, member in ipairs(members) do
+    output.text("  " .. core.json_quote(member[1]) .. ": ")
+    if getmetatable(member[2]) == Records then
+      write_records(member[2])
+    else
+      output.text((json.encode(member[2], { indent = 2 }):gsub("\n", "\n  ")))
+    end
+    output.text(i < #members and ",\n" or "\n")
+  end
+  output.text "}\n"
+  return true
+end
+
+--- An object with the named fields of an entry, in order.
+-- @param nullable  as above
+function document.object(entry, names, nullable)
+  local members = {}
+  for _, name in ipairs(names) do
+    local value = entry[name]
+    if value == nil and nullable and nullable[name] then value = json.null end
+    if math.type(value) == "float" and not is_finite(value) then value = json.null end
+    if value ~= nil then members[#members + 1] = { name, value } end
+  end
+  return json.object(members)
+end
+
+return document
