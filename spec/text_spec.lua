@@ -99,8 +99,8 @@ describe("the progress line", function()
     start()
     now = 110
     line:update(25e6, 100e6, "layers.3.fc")
-    assert.equal("\r\27[Kworking [######..................]  25%  25.0 MB of 100 MB  2.50 MB/s  "
-      .. "30.0 s left  layers.3.fc", written[1])
+    assert.equal("\r\27[Kworking [####............]  25%  25.0 MB of 100 MB  2.50 MB/s  0:30 left"
+      .. "  layers.3.fc", written[1])
   end)
 
   it("is not drawn for short works, nor more than ten times a second", function()
@@ -133,7 +133,7 @@ describe("the progress line", function()
     start()
     now = 101
     line:update(0, 100)
-    assert.equal("\r\27[Kworking [........................]   0%  0 B of 100 B", written[1])
+    assert.equal("\r\27[Kworking [................]   0%  0 B of 100 B", written[1])
     now = 102
     line:update(0, 0)
     assert.truthy(written[2]:find("100%", 1, true))
@@ -153,6 +153,10 @@ describe("the progress line", function()
   end)
 
   it("shows amounts of another kind", function()
+    start()
+    now = 110
+    line:update(1, 1000)
+    assert.truthy(written[1]:find("0 B/s  2:46:30 left", 1, true), written[1])
     start { show = sizes.count }
     now = 101
     line:update(1500, 3000)

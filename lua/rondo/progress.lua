@@ -8,7 +8,7 @@ local progress = {}
 
 local INTERVAL = 0.1 -- seconds between drawings
 local PATIENCE = 0.3 -- works shorter than this show nothing
-local BAR = 24 -- columns
+local BAR = 16 -- columns
 local CLEAR = "\r\27[K"
 
 local methods = {}
@@ -17,17 +17,21 @@ local function time_left(self, now)
   local elapsed = now - self.started
   if self.done <= 0 or elapsed <= 0 then return "" end
   local rate = self.done / elapsed
-  local left = math.max(self.total - self.done, 0) / rate
-  return ("  %s/s  %s left"):format(self.show(rate), sizes.duration(left))
+  local left = math.ceil(math.max(self.total - self.done, 0) / rate)
+  local time = left < 3600 and ("%d:%02d"):format(left // 60, left % 60)
+    or ("%d:%02d:%02d"):format(left // 3600, left // 60 % 60, left % 60)
+  return ("  %s/s  %s left"):format(self.show(rate), time)
 end
 
 -- The line without name, and the name cut to what is left of the terminal's width.
 local function line(self, now)
   local share = self.total > 0 and math.min(self.done / self.total, 1) or 1
   local filled = math.floor(share * BAR)
-  local text = ("%s [%s%s] %3d%%  %s of %s%s"):format(
+  local text = ("%s [%s%s] %3d%%  %s of %s"):format(
     self.label, ("#"):rep(filled), ("."):rep(BAR - filled), math.floor(share * 100),
-    self.show(self.done), self.show(self.total), time_left(self, now))
+    self.show(self.done), self.show(self.total))
+  local left = time_left(self, now)
+  if #text + #left < self.columns then text = text .. left end
   local room = self.columns - 1 - #text - 2
   if room >= 8 and self.name then
     local name = text_table.printable(self.name)

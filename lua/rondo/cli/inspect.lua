@@ -123,8 +123,8 @@ local function total_line(model, tensors)
   local types = table.concat(by_type(tensors), " + ")
   local files = model.checkpoint:files()
   return ("%s in %s, %s%s, %s%s"):format(text_table.count(#tensors, "tensor"),
-    text_table.count(#files, "file"), text_table.count(elements, "value"), types ~= "" and " of " .. types or "",
-    sizes.show(bytes), model.quantization
+    text_table.count(#files, "file"), text_table.count(elements, "value"),
+    types ~= "" and " of " .. types or "", sizes.show(bytes), model.quantization
       and ", quantized: " .. text_table.printable(model.quantization) or "")
 end
 
