@@ -31,7 +31,7 @@ local function add_stats(model, tensors, layers)
       done = done + count
       line:update(math.min(done, total), total, item.name)
     end)
-    if not stats then output.failure(message) end
+    if not stats then output.failure(("%s: %s"):format(item.name, message)) end
     item.stats = stats
   end
   for _, t in ipairs(tensors) do
