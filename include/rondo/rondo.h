@@ -51,7 +51,8 @@ typedef struct rondo_config {
   uint64_t memory_limit; /* bytes for Lua and tensors (not for mapped files); 0: none */
   rondo_trust trust;
 
-  /* Called after each tensor that rondo_quantize has written. bytes and total count the source.
+  /* Called as rondo_quantize writes: after each tensor and, in a large one, after each piece of
+   * it. bytes and total count the source.
    * Anything but 0 ends the call with RONDO_INTERRUPTED. */
   int (*on_progress)(void *user, uint64_t bytes, uint64_t total, const char *tensor);
 

@@ -73,9 +73,11 @@ end
 
 -- ---- Weights ----
 
--- put and put_bytes of rondo.execute for an open output file.
-local function file_sink(file)
+-- put and put_bytes of rondo.execute for an open output file. advance(bytes) hears how much of an
+-- entry has been written.
+local function file_sink(file, advance)
   local function put(e, tensor, row, col)
+    advance(tensor.nbytes)
     local cols, size = e.shape[#e.shape] or 1, e.size
     local height, width = tensor.shape[1], tensor.shape[2]
     local at = e.offset + ((row - 1) * cols + col - 1) * size
@@ -87,21 +89,24 @@ local function file_sink(file)
     return true
   end
   local function put_bytes(e, tensor, offset)
+    advance(tensor.nbytes)
     return file:write(e.offset + offset, tensor)
   end
   return put, put_bytes
 end
 
--- Writes one shard; calls finished(job, result) after each job.
-local function write_shard(made, shard, out, finished)
+-- Writes one shard; calls advance(job, bytes) after each piece, finished(job, result) after each job.
+local function write_shard(made, shard, out, advance, finished)
   local file, message, code = out:file(shard.name, shard.size)
   if not file then return nil, message, code end
   local done
   done, message, code = file:write(0, shard.header)
   if not done then return nil, message, code end
-  local put, put_bytes = file_sink(file)
+  local current
+  local put, put_bytes = file_sink(file, function(bytes) advance(current, bytes) end)
   local keep = made.options.nonfinite == "keep"
   for _, job in ipairs(shard.jobs) do
+    current = job
     local result
     result, message, code = execute.job(job, made.model.checkpoint, keep, put, put_bytes)
     if not result then return nil, message, code end
@@ -110,18 +115,36 @@ local function write_shard(made, shard, out, finished)
   return file:close()
 end
 
+-- Turns bytes written of a job into bytes of the source, and tells progress(done, total, name).
+local function progress_counter(made, progress)
+  local before, after, name_of = {}, {}, {}
+  for i, job in ipairs(made.jobs) do
+    local row = made.rows[i]
+    before[job], after[job], name_of[job] = row.bytes_before, row.bytes_after, row.name
+  end
+  local finished_bytes, written, total = 0, 0, made.totals.bytes_before
+  local function advance(job, bytes)
+    written = written + bytes
+    if not progress or written >= after[job] then return end
+    progress(finished_bytes + before[job] * written // after[job], total, name_of[job])
+  end
+  local function finish(job)
+    finished_bytes, written = finished_bytes + before[job], 0
+    if progress then progress(finished_bytes, total, name_of[job]) end
+  end
+  return advance, finish
+end
+
 -- Writes all weight files; returns the results of the quantized layers by tensor name.
 local function write_weights(made, out, progress)
-  local results, done_bytes, total = {}, 0, made.totals.bytes_before
-  local before = {}
-  for i, job in ipairs(made.jobs) do before[job] = made.rows[i].bytes_before end
+  local results = {}
+  local advance, finish = progress_counter(made, progress)
   local function finished(job, result)
     if job.action == "quantize" then results[job.name] = result end
-    done_bytes = done_bytes + before[job]
-    if progress then progress(done_bytes, total, job.name) end
+    finish(job)
   end
   for _, shard in ipairs(made.shards) do
-    local done, message, code = write_shard(made, shard, out, finished)
+    local done, message, code = write_shard(made, shard, out, advance, finished)
     if not done then return nil, message, code end
   end
   return results
@@ -173,7 +196,8 @@ end
 -- @param model  what rondo.open gives, or a path
 -- @param dir    the folder to make; it appears whole, or not at all
 -- @param given  the options of plan.make, and overwrite = false: replace an existing folder;
---               progress: function (done_bytes, total_bytes, tensor name), called after each tensor
+--               progress: function (done_bytes, total_bytes, tensor name), called after each piece
+--               of a large tensor and after each tensor; the bytes are those of the source
 -- @return the report (see rondo.report), or nil, message, code; raises for wrong options
 function quantize.run(model, dir, given, level)
   local o = {}
