@@ -95,7 +95,8 @@ local function file_sink(file, advance)
   return put, put_bytes
 end
 
--- Writes one shard; calls advance(job, bytes) after each piece, finished(job, result) after each job.
+-- Writes one shard; calls advance(job, bytes) after each piece, finished(job, result) after each
+-- job.
 local function write_shard(made, shard, out, advance, finished)
   local file, message, code = out:file(shard.name, shard.size)
   if not file then return nil, message, code end
