@@ -1,0 +1,194 @@
+#!/bin/sh
+# Installs what is missing, builds, and runs every spec, every example and the linters.
+#
+#   sh spec/run.sh [SPEC...]
+#
+# With SPECs (spec/tensor_spec.lua ...) only those run. RONDO_BUILD names another build folder than
+# build; build-debug and build-sanitize are made from their presets. A build with sanitizers runs
+# specs and examples under them, and leaves out the linters, which have nothing to do with it.
+# The last line says how many checks passed, failed and were skipped.
+set -u
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root" || exit 1
+. tools/setup.sh
+install_missing spec
+
+RONDO_BUILD=${RONDO_BUILD:-build}
+case $RONDO_BUILD in
+/*) ;;
+*) RONDO_BUILD=$root/$RONDO_BUILD ;;
+esac
+export RONDO_BUILD
+build=$RONDO_BUILD
+case $build in
+*/build-debug | */build-sanitize) build_in "$build" "${build##*/build-}" ;;
+*) build_in "$build" default ;;
+esac
+
+# What programs that are not built with the sanitizers need to load those that are.
+preload=
+if grep -q '^RONDO_SANITIZE:STRING=..*' "$build/CMakeCache.txt"; then
+  preload="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
+fi
+
+passed=0 failed=0 skipped=0
+log=$(mktemp)
+scratch=$(mktemp -d)
+trap 'rm -rf "$log" "$scratch"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Runs a command with its output in the log; under the sanitizers if there are any. Leaks are
+# looked for by the check below: in lua5.4 and busted they are not ours.
+run() {
+  if [ -n "$preload" ]; then
+    env LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0 "$@" >"$log" 2>&1 </dev/null
+  else
+    "$@" >"$log" 2>&1 </dev/null
+  fi
+}
+
+# check NAME COMMAND...: one check, which passes when the command does.
+check() {
+  check_name=$1
+  shift
+  if "$@" >"$log" 2>&1 </dev/null; then
+    passed=$((passed + 1))
+    echo "ok    $check_name"
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $check_name"
+    sed 's/^/      /' "$log"
+  fi
+}
+
+skip() {
+  skipped=$((skipped + 1))
+  echo "skip  $1"
+}
+
+# The number before a word in busted's last line.
+count() {
+  sed -n "s/.*\\b\\([0-9][0-9]*\\) $1.*/\\1/p" "$scratch/summary"
+}
+
+# Runs one spec file in a process of its own and adds up its checks.
+run_spec() {
+  begun=$(date +%s)
+  run timeout -k 10 1200 busted -o plainTerminal "$1"
+  status=$?
+  grep -E '^[0-9]+ success(es)? / ' "$log" | tail -n 1 >"$scratch/summary"
+  good=$(count success) bad=$(count failure) worse=$(count error) pending=$(count pending)
+  if [ -z "$pending" ]; then # no summary: it crashed, or took too long
+    good=0 bad=1 worse=0 pending=0
+  fi
+  bad=$((bad + worse))
+  if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+  passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + pending))
+  word=ok
+  if [ "$bad" != 0 ]; then word=FAIL; fi
+  printf '%-5s %s: %s passed, %s failed, %s skipped, %s s\n' "$word" "$1" "$good" "$bad" \
+    "$pending" "$(($(date +%s) - begun))"
+  if [ "$bad" != 0 ]; then
+    echo "      exit status $status"
+    sed 's/^/      /' "$log"
+  elif [ "$pending" != 0 ]; then
+    grep -A 1 '^Pending' "$log" | grep -v '^--' | sed 's/^/      /'
+  fi
+}
+
+# ---- Examples: each file in examples is named below, in the check that runs it. ----
+
+example_quickstart() {
+  (cd / && sh "$root/examples/quickstart.sh") && (cd / && sh "$root/examples/quickstart.sh")
+}
+
+example_make_model() {
+  "$build/rondo" run examples/make_model.lua "$scratch/model" &&
+    "$build/rondo" run examples/make_model.lua "$scratch/again" &&
+    diff -r "$scratch/model" "$scratch/again" &&
+    "$build/rondo" quantize "$scratch/model" "$scratch/by-command"
+}
+
+# Built against what an installation has, it writes what the command writes.
+example_embed() {
+  cmake --install "$build" --prefix "$scratch/prefix" &&
+    config=$(find "$scratch/prefix" -name rondo.pc) &&
+    PKG_CONFIG_PATH=$(dirname "$config") &&
+    export PKG_CONFIG_PATH &&
+    cc -std=c11 -Wall -Wextra -Werror examples/embed/embed.c -o "$scratch/embed" \
+      -Wl,--allow-shlib-undefined $(pkg-config --cflags --libs rondo) &&
+    env LD_LIBRARY_PATH="$(pkg-config --variable=libdir rondo)" LD_PRELOAD="$preload" \
+      ASAN_OPTIONS=detect_leaks=0 "$scratch/embed" "$scratch/model" "$scratch/by-embed" &&
+    diff -r "$scratch/by-command" "$scratch/by-embed" &&
+    cmake -S examples/embed -B "$scratch/embed-build" -DCMAKE_PREFIX_PATH="$scratch/prefix" \
+      -DCMAKE_EXE_LINKER_FLAGS=-Wl,--allow-shlib-undefined &&
+    cmake --build "$scratch/embed-build"
+}
+
+run_examples() {
+  for example in $(find examples -type f | sort); do
+    case $example in
+    examples/quickstart.sh)
+      if [ "$build" = "$root/build" ]; then
+        check "$example" example_quickstart
+      else
+        skip "$example: it builds and uses build/"
+      fi
+      ;;
+    examples/make_model.lua) check "$example" example_make_model ;;
+    examples/embed/embed.c) ;; # after the model
+    examples/embed/CMakeLists.txt) ;;
+    *) check "$example has a check in spec/run.sh" false ;;
+    esac
+  done
+  check examples/embed example_embed
+}
+
+# ---- Linters ----
+
+check_format() {
+  find include src spec examples bench -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
+}
+
+check_scripts() {
+  for script in spec/run.sh examples/quickstart.sh tools/setup.sh .ci/run; do
+    sh -n "$script" || return 1
+  done
+}
+
+run_linters() {
+  check luacheck luacheck -q .
+  if clang-format --version | grep -q 'version 14\.'; then
+    check clang-format check_format
+  else
+    skip 'clang-format: version 14 is needed'
+  fi
+  check 'the layers' lua5.4 tools/check_layers.lua "$build"
+  check 'the syntax of scripts' check_scripts
+}
+
+# ---- Leaks, which the sanitizers find when a program ends ----
+
+check_leaks() (
+  export ASAN_OPTIONS=detect_leaks=1
+  "$build/rondo" quantize "$scratch/model" "$scratch/leaks" --format packed --mse-search &&
+    "$build/rondo" quantize "$scratch/model" "$scratch/leaks" --dtype nf4 --overwrite &&
+    "$build/rondo" plan "$scratch/model" --json &&
+    "$build/rondo" inspect "$scratch/leaks" --stats &&
+    "$build/rondo" compare "$scratch/model" "$scratch/leaks" &&
+    ! "$build/rondo" quantize "$scratch/model" "$scratch/model" &&
+    "$build/rondo" run spec/support/leaks.lua "$scratch"
+)
+
+if [ $# -gt 0 ]; then
+  for spec in "$@"; do run_spec "$spec"; done
+else
+  for spec in spec/*_spec.lua; do run_spec "$spec"; done
+  run_examples
+  if [ -n "$preload" ]; then check 'no leaks' check_leaks; else run_linters; fi
+fi
+
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
