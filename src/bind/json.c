@@ -102,34 +102,31 @@ static void push_container(lua_State *L, const rondo_json *json, bool array, lua
   lua_setmetatable(L, -2);
 }
 
-/* Handles events up to the end of the text; the value is then at the top. False on an error, with
- * *problem set if it is not the reader's. */
+/* Handles one event other than ERROR and END. False when a number is too large. */
+static bool take_event(lua_State *L, const rondo_json *json, rondo_json_event event,
+                       lua_Integer counts[]) {
+  if (event == RONDO_JSON_OBJECT || event == RONDO_JSON_ARRAY) {
+    push_container(L, json, event == RONDO_JSON_ARRAY, counts);
+  } else if (event == RONDO_JSON_KEY) {
+    lua_pushlstring(L, json->text.text, json->text.length);
+  } else {
+    bool container = event == RONDO_JSON_OBJECT_END || event == RONDO_JSON_ARRAY_END;
+    if (!container && !push_scalar(L, json, event)) return false;
+    attach(L, json, counts);
+  }
+  return true;
+}
+
+/* Reads up to the end of the text; the value is then at the top. False on an error, with *problem
+ * set if it is not the reader's. */
 static bool build(lua_State *L, rondo_json *json, const char **problem) {
   lua_Integer counts[RONDO_JSON_DEPTH];
   for (;;) {
     rondo_json_event event = rondo_json_next(json);
-    switch (event) {
-    case RONDO_JSON_ERROR:
-      return false;
-    case RONDO_JSON_END:
-      return true;
-    case RONDO_JSON_OBJECT:
-    case RONDO_JSON_ARRAY:
-      push_container(L, json, event == RONDO_JSON_ARRAY, counts);
-      break;
-    case RONDO_JSON_KEY:
-      lua_pushlstring(L, json->text.text, json->text.length);
-      break;
-    case RONDO_JSON_OBJECT_END:
-    case RONDO_JSON_ARRAY_END:
-      attach(L, json, counts);
-      break;
-    default:
-      *problem = "a number too large for a float";
-      if (!push_scalar(L, json, event)) return false;
-      attach(L, json, counts);
-      *problem = NULL;
-    }
+    if (event == RONDO_JSON_END) return true;
+    if (event == RONDO_JSON_ERROR) return false;
+    if (!take_event(L, json, event, counts))
+      return *problem = "a number too large for a float", false;
   }
 }
 

@@ -183,7 +183,7 @@ static int save_begin(lua_State *L) {
 static bool write_tensor(rondo_save *save, const rondo_tensor *given, rondo_error *e) {
   if (rondo_tensor_is_row_major(given))
     return rondo_save_write(save, given->data, (size_t)rondo_tensor_bytes(given), e);
-  char block[16384];
+  char block[8192];
   rondo_tensor t = *given;
   rondo_tensor_coalesce(&t);
   size_t size = rondo_dtype_size(t.dtype); /* not 0: narrower types are always row-major */

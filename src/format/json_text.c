@@ -45,26 +45,25 @@ bool rondo_json_real(rondo_text text, double *value) {
   return isfinite(*value);
 }
 
-size_t rondo_json_quote(rondo_text text, char *out) {
+/* Writes the escape for a byte that must not stand in a string; returns its length. */
+static size_t escape(char c, char piece[8]) {
   static const char letters[] = "\"\\bfnrt", values[] = "\"\\\b\f\n\r\t";
-  size_t used = 0;
-  char piece[8] = "\"";
-  if (out != NULL) out[used] = '"';
-  used++;
+  const char *special = c != '\0' ? strchr(values, c) : NULL;
+  if (special == NULL) return (size_t)snprintf(piece, 8, "\\u%04x", (unsigned)c);
+  piece[0] = '\\';
+  piece[1] = letters[special - values];
+  return 2;
+}
+
+size_t rondo_json_quote(rondo_text text, char *out) {
+  size_t used = 1;
+  char piece[8];
+  if (out != NULL) out[0] = '"';
   for (size_t i = 0; i < text.length; i++) {
     char c = text.text[i];
-    size_t length = 1;
     bool plain = (unsigned char)c >= 0x20 && c != '"' && c != '\\';
-    const char *special = !plain && c != '\0' ? strchr(values, c) : NULL;
-    piece[0] = c;
-    if (special != NULL) {
-      piece[0] = '\\';
-      piece[1] = letters[special - values];
-      length = 2;
-    } else if ((unsigned char)c < 0x20) {
-      length = (size_t)snprintf(piece, sizeof piece, "\\u%04x", (unsigned)c);
-    }
-    if (out != NULL) memcpy(out + used, piece, length);
+    size_t length = plain ? 1 : escape(c, piece);
+    if (out != NULL) memcpy(out + used, plain ? &c : piece, length);
     used += length;
   }
   if (out != NULL) out[used] = '"';
