@@ -48,6 +48,11 @@ run() {
   fi
 }
 
+# The end of the log, which says what went wrong.
+show_log() {
+  tail -n 200 "$log" | sed 's/^/      /'
+}
+
 # check NAME COMMAND...: one check, which passes when the command does.
 check() {
   check_name=$1
@@ -58,7 +63,7 @@ check() {
   else
     failed=$((failed + 1))
     echo "FAIL  $check_name"
-    sed 's/^/      /' "$log"
+    show_log
   fi
 }
 
@@ -91,7 +96,7 @@ run_spec() {
     "$pending" "$(($(date +%s) - begun))"
   if [ "$bad" != 0 ]; then
     echo "      exit status $status"
-    sed 's/^/      /' "$log"
+    show_log
   elif [ "$pending" != 0 ]; then
     grep -A 1 '^Pending' "$log" | grep -v '^--' | sed 's/^/      /'
   fi
@@ -158,7 +163,7 @@ check_scripts() {
 }
 
 run_linters() {
-  check luacheck luacheck -q .
+  check luacheck luacheck -q --no-color .
   if clang-format --version | grep -q 'version 14\.'; then
     check clang-format check_format
   else
