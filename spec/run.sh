@@ -142,11 +142,14 @@ run_examples() {
       fi
       ;;
     examples/make_model.lua) check "$example" example_make_model ;;
-    examples/embed/embed.c) ;; # after the model
+    examples/layer_errors.lua) ;; # after the model
+    examples/embed/embed.c) ;;
     examples/embed/CMakeLists.txt) ;;
     *) check "$example has a check in spec/run.sh" false ;;
     esac
   done
+  check examples/layer_errors.lua "$build/rondo" run examples/layer_errors.lua "$scratch/model" \
+    "$scratch/by-script"
   check examples/embed example_embed
 }
 

@@ -1,31 +1,18 @@
 /* error.c - filling a rondo_error: bounded, printable, valid UTF-8 whatever the file put in. */
 #include "core/error.h"
 
+#include "core/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Length of the valid UTF-8 sequence at s (n bytes left), or 0. */
-static size_t utf8_length(const unsigned char *s, size_t n) {
-  if (s[0] < 0x80) return 1;
-  size_t length = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-  static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
-  if (s[0] < 0xc2 || s[0] > 0xf4 || length > n) return 0;
-  uint32_t code = s[0] & (0xffu >> (length + 1));
-  for (size_t i = 1; i < length; i++) {
-    if ((s[i] & 0xc0) != 0x80) return 0;
-    code = code << 6 | (s[i] & 0x3f);
-  }
-  bool surrogate = code >= 0xd800 && code <= 0xdfff;
-  return code < smallest[length] || surrogate || code > 0x10ffff ? 0 : length;
-}
 
 /* Copies text into out (size bytes), writing control characters and broken bytes as \xNN. */
 static void copy_printable(char *out, size_t size, const char *text) {
   const unsigned char *s = (const unsigned char *)text;
   size_t n = strlen(text), used = 0;
   while (n > 0) {
-    size_t length = utf8_length(s, n);
+    size_t length = utf8_length((const char *)s, n);
     bool plain = length > 0 && s[0] >= 0x20 && s[0] != 0x7f && !(s[0] == 0xc2 && s[1] < 0xa0);
     char escaped[5];
     if (!plain) snprintf(escaped, sizeof escaped, "\\x%02x", s[0]);
