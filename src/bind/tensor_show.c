@@ -150,8 +150,10 @@ static void push_line(lua_State *L) {
     look l = prepare(L, t);
     rondo_stats stats = {0};
     int64_t bars[BARS];
+    if (l.sampled) rondo_expect_scattered(t, true);
     rondo_view_stats(l.pool, l.k, t, l.sample, l.scratch, &stats);
     count_bars(&l, &stats, bars);
+    if (l.sampled) rondo_expect_scattered(t, false);
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     luaL_addstring(&b, head);

@@ -185,8 +185,9 @@ static rondo_number whole_number(int64_t value) {
   return (rondo_number){.is_whole = true, .whole = value};
 }
 
+/* Which NaN comes out of a sum differs between processors; here there is one. */
 static rondo_number real_number(double value) {
-  return (rondo_number){.real = value};
+  return (rondo_number){.real = value == value ? value : __builtin_nan("")};
 }
 
 static rondo_number finish(const work *w, const state *s, int64_t n) {

@@ -7,6 +7,8 @@
 #include "core/tensor.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { PIECE_BLOCKS = 16 };
 
@@ -25,6 +27,16 @@ rondo_sample rondo_sample_of(int64_t count, int64_t limit) {
   enum { SPANS = 1024, LENGTH = 1024 };
   if (count <= limit) return (rondo_sample){1, count, count};
   return (rondo_sample){SPANS, LENGTH, (count - LENGTH) / (SPANS - 1)};
+}
+
+void rondo_expect_scattered(const rondo_tensor *t, bool scattered) {
+  const char *begin, *end;
+  if (!t->read_only) return;
+  rondo_tensor_extent(t, &begin, &end);
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  uintptr_t first = (uintptr_t)begin / page * page;
+  /* Only advice: that it may fail does not matter. */
+  (void)madvise((void *)first, (uintptr_t)end - first, scattered ? MADV_RANDOM : MADV_NORMAL);
 }
 
 static void add_array(const summary *s, rondo_array x) {

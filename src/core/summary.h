@@ -15,6 +15,10 @@ rondo_sample rondo_sample_of(int64_t count, int64_t limit);
 /* Bytes of scratch memory that the functions below need. */
 enum { RONDO_SUMMARY_SCRATCH = RONDO_STATS_BLOCK * 8 };
 
+/* Tells the system whether the memory of a mapped tensor is about to be read here and there, so
+ * that it does not read megabytes around each place. Nothing for tensors in memory. */
+void rondo_expect_scattered(const rondo_tensor *t, bool scattered);
+
 /* Adds the sampled elements of a tensor of an arithmetic type to *total. */
 void rondo_view_stats(rondo_pool *pool, const rondo_kernels *k, const rondo_tensor *t,
                       rondo_sample sample, void *scratch, rondo_stats *total);
