@@ -401,12 +401,15 @@ describe("views", function()
 
   it("copy out in row-major order whatever the strides", function()
     local n = 70 -- more than one tile
-    local t = core.arange(1, n * n, 1, "i32"):reshape { n, n }
-    local flipped = t:t():clone()
-    for _, place in ipairs { { 1, 1 }, { 1, n }, { n, 1 }, { 33, 65 }, { 65, 33 } } do
-      assert.equal(t[place[1]][place[2]], flipped[place[2]][place[1]])
+    for _, dtype in ipairs { "u8", "f16", "f32", "f64" } do
+      local t = (core.arange(1, n * n, 1, "i32") % 251):to(dtype):reshape { n, n }
+      local flipped = t:t():clone()
+      for _, place in ipairs { { 1, 1 }, { 1, n }, { n, 1 }, { 33, 65 }, { 65, 33 } } do
+        local row, col = place[1], place[2]
+        assert.equal(((row - 1) * n + col) % 251, flipped[col][row])
+      end
+      assert.is_true(flipped:t() == t)
     end
-    assert.is_true(flipped:t() == t)
     local cube = core.arange(1, 3 * 40 * 50, 1, "i16"):reshape { 3, 40, 50 }
     local turned = cube:transpose(2, 3):clone()
     assert.equal(cube["2, 17, 41"], turned["2, 41, 17"])

@@ -114,24 +114,38 @@ void rondo_scatter(const rondo_tensor *t, int64_t first, size_t count, const voi
   }
 }
 
-/* rows x cols elements; source steps in bytes, target row-major with rows `pitch` bytes apart.
- * Small tiles, so that columns of the source stay in the cache until their neighbours are read. */
-static void copy_tiles(char *target, int64_t pitch, const char *source, int64_t row_step,
-                       int64_t col_step, size_t size, int64_t rows, int64_t cols) {
-  enum { TILE = 32 };
-  for (int64_t r = 0; r < rows; r += TILE) {
-    for (int64_t c = 0; c < cols; c += TILE) {
-      int64_t r_end = r + TILE < rows ? r + TILE : rows;
-      int64_t width = c + TILE < cols ? TILE : cols - c;
-      for (int64_t i = r; i < r_end; i++) {
-        move(target + i * pitch + c * (int64_t)size, (int64_t)size,
-             source + i * row_step + c * col_step, col_step, size, (size_t)width);
-      }
+/* One square of a transposition, by way of a buffer: each cache line of the source (a column) and
+ * of the target (a row) is used once, however their addresses collide in the cache. */
+static void copy_square(char *target, int64_t pitch, const char *source, int64_t col_step,
+                        size_t size, size_t rows, size_t cols) {
+  _Alignas(64) char square[4096];
+  size_t row_bytes = cols * size;
+  for (size_t c = 0; c < cols; c++) {
+    move(square + c * size, (int64_t)row_bytes, source + (int64_t)c * col_step, (int64_t)size, size,
+         rows);
+  }
+  for (size_t r = 0; r < rows; r++) {
+    memcpy(target + (int64_t)r * pitch, square + r * row_bytes, row_bytes);
+  }
+}
+
+/* rows x cols elements, of which those of a column lie one after the other in the source, columns
+ * col_step bytes apart; the target is row-major. */
+static void copy_transposed(char *target, const char *source, int64_t col_step, size_t size,
+                            int64_t rows, int64_t cols) {
+  int64_t side = size == 8 ? 16 : 64 / (int64_t)size, bytes = (int64_t)size;
+  for (int64_t r = 0; r < rows; r += side) {
+    int64_t height = rows - r < side ? rows - r : side;
+    for (int64_t c = 0; c < cols; c += side) {
+      int64_t width = cols - c < side ? cols - c : side;
+      copy_square(target + (r * cols + c) * bytes, cols * bytes, source + r * bytes + c * col_step,
+                  col_step, size, (size_t)height, (size_t)width);
     }
   }
 }
 
-/* Matrices one after the other: the last two dimensions of a coalesced view, transposed. */
+/* Matrices one after the other: the last two dimensions of a coalesced view whose last but one has
+ * the stride 1. */
 static void copy_matrices(const rondo_tensor *t, char *out) {
   int r = t->rank - 2, c = t->rank - 1;
   rondo_tensor corners = *t;
@@ -141,8 +155,7 @@ static void copy_matrices(const rondo_tensor *t, char *out) {
   int64_t count = rondo_tensor_count(&corners), step = (int64_t)size;
   for (int64_t i = 0; i < count; i++) {
     walk w = walk_to(&corners, i);
-    copy_tiles(out, t->shape[c] * step, w.at, t->stride[r] * step, t->stride[c] * step, size,
-               t->shape[r], t->shape[c]);
+    copy_transposed(out, w.at, t->stride[c] * step, size, t->shape[r], t->shape[c]);
     out += t->shape[r] * t->shape[c] * step;
   }
 }
