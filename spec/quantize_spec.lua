@@ -409,7 +409,7 @@ describe("tiles", function()
       { rows = 7, cols = 23, group_dim = 1, group = 5, row_align = 1, col_align = 4, limit = 40 },
       { rows = 7, cols = 23, group_dim = 0, group = 3, row_align = 2, col_align = 1, limit = 30 },
       { rows = 50, cols = 3, group_dim = 0, group = 50, row_align = 1, col_align = 1, limit = 20 },
-      { rows = 2, cols = 100, group_dim = 1, group = 100, row_align = 1, col_align = 8, limit = 20 },
+      { rows = 2, cols = 99, group_dim = 1, group = 99, row_align = 1, col_align = 8, limit = 20 },
     } do
       o.whole_groups = 1
       local seen, cells = {}, 0

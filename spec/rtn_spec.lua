@@ -196,16 +196,22 @@ describe("wrong input", function()
 
   it("is a range that f32 cannot hold", function()
     local wide = rondo.tensor({ { 1, 2 }, { -3e38, 3e38 } }, "f32")
-    assert_message("the scale of the group at row 2, column 1 is not finite", rtn.quant_weight, wide)
+    assert_message("the scale of the group at row 2, column 1 is not finite", rtn.quant_weight,
+                   wide)
     assert.equal("f32", rtn.quant_weight(wide, { scheme = "sym" }).dtype)
   end)
 end)
 
 describe("search_clip", function()
   it("prefers the ratio that fits", function()
-    -- Ten values on the grid of scale 0.9 and one outlier at 7: clipping to 0.9 is exact but for it.
-    local ratio = rtn.search_clip(rondo.tensor({ { 0.1, 0.2, 0.3 } }, "f32"), { scheme = "sym" })
-    assert.is_true(ratio <= 1 and ratio >= 0.805)
+    -- An outlier at 7 and many multiples of 0.9: clipped to 0.9 the scale is 0.9, and all but the
+    -- outlier are exact.
+    local row = { 7 }
+    for i = 1, 600 do row[i + 1] = 0.9 * (i % 6 + 1) end
+    local ratio, means = rtn.search_clip(rondo.tensor({ row }, "f32"),
+                                         { scheme = "sym", group_size = -1 })
+    assert.equal(0.9, ratio)
+    assert.is_true(math.abs(means[21] * 601 - 0.7 ^ 2) < 1e-5)
     assert.equal(1, (rtn.search_clip(rondo.tensor({ { 7, 1, -3 } }, "f32"), { scheme = "sym" })))
   end)
 
@@ -237,7 +243,8 @@ describe("rtn_quantize", function()
     assert(rondo.safetensors.save(path, {
       ["a.weight"] = rondo.randn({ 12, 40 }, 7):to("bf16"), ["a.bias"] = rondo.randn({ 12 }, 8),
       ["b.weight"] = rondo.randn({ 6, 12 }, 9), ["lm_head.weight"] = rondo.randn({ 5, 6 }, 10),
-      ["embed_tokens.weight"] = rondo.randn({ 5, 40 }, 11), ["norm.weight"] = rondo.randn({ 6 }, 12),
+      ["embed_tokens.weight"] = rondo.randn({ 5, 40 }, 11),
+      ["norm.weight"] = rondo.randn({ 6 }, 12),
     }))
   end)
   teardown(function() os.execute("rm -rf " .. folder) end)
@@ -312,7 +319,8 @@ describe("rtn_quantize", function()
 
   it("searches a ratio per layer that replaces any quantile", function()
     local m = assert(rondo.open(path))
-    local q = assert(rtn.rtn_quantize(m, { enable_mse_search = true, quantile = 0.5, num_bits = 2 }))
+    local q = assert(rtn.rtn_quantize(m, { enable_mse_search = true, quantile = 0.5,
+                                           num_bits = 2 }))
     for name, layer in m:layers() do
       local ratio = rtn.search_clip(layer, { num_bits = 2 })
       local expected = rtn.quant_weight(layer.weight, { num_bits = 2, group_size = 32,

@@ -3,16 +3,11 @@
 
 local core = require "rondo.core"
 local order = require "rondo.model.order"
+local shape_of = require "rondo.shape"
 local source = require "rondo.model.source"
 local tiles = require "rondo.tiles"
 
 local inspect = {}
-
-local function product(shape)
-  local n = 1
-  for _, d in ipairs(shape) do n = n * d end
-  return n
-end
 
 -- ---- What there is ----
 
@@ -46,7 +41,8 @@ function inspect.tensors(model)
   local files = model.checkpoint:files()
   for i, name in ipairs(names) do
     local dtype, shape, bytes, file, offset = model.checkpoint:info(name)
-    list[i] = { name = name, dtype = dtype, shape = shape, elements = product(shape), bytes = bytes,
+    list[i] = { name = name, dtype = dtype, shape = shape, bytes = bytes,
+                elements = shape_of.count(shape),
                 kind = kinds[name] or "other", file = files[file].path, offset = offset }
   end
   return list

@@ -12,13 +12,13 @@ local options = require "rondo.options"
 local packed = require "rondo.formats.packed"
 local pattern = require "rondo.pattern"
 local scheme_of = require "rondo.scheme"
+local shape_of = require "rondo.shape"
 local source = require "rondo.model.source"
 
 local plan = {}
 
 -- ---- Options ----
 
-local word_bits = { i8 = 8, i16 = 16, i32 = 32, i64 = 64 }
 local word_names = { i8 = "i8", i16 = "i16", i32 = "i32", i64 = "i64",
                      int8 = "i8", int16 = "i16", int32 = "i32", int64 = "i64" }
 local scale_names = { f32 = "f32", f16 = "f16", bf16 = "bf16",
@@ -171,32 +171,13 @@ local function kept_because(o, layer)
   if layer.kind == "router" then return "routers are kept" end
 end
 
-local function product(shape)
-  local n = 1
-  for _, d in ipairs(shape) do n = n * d end
-  return n
-end
-
 local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, i16 = 2, i32 = 4, i64 = 8 }
 
 -- An output tensor; size: bytes of an element.
 local function entry(name, role, dtype, shape)
   local size = dtype_bytes[dtype]
   return { name = name, role = role, dtype = dtype, shape = shape, size = size,
-           nbytes = product(shape) * size }
-end
-
-local function ceil_div(a, b) return (a + b - 1) // b end
-
--- [rows, cols] with the packed dimension counted in words.
-local function in_words(rows, cols, packing)
-  if packing.dim == 1 then return rows, ceil_div(cols, packing.fields) end
-  return ceil_div(rows, packing.fields), cols
-end
-
--- A module's tensor: "fc" and "scale" give "fc.scale"; the layer without a name, "scale".
-local function member(module, name)
-  return module == "" and name or module .. "." .. name
+           nbytes = shape_of.count(shape) * size }
 end
 
 -- Output tensors of a packed layer: the reference's WeightOnlyLinear.
@@ -208,27 +189,27 @@ local function packed_entries(layer, scheme, whole, packing, scale_dtype)
   local scale_rows, scale_cols = rows, scheme:groups(cols)
   if scheme.group_dim == 0 then scale_rows, scale_cols = scheme:groups(rows), cols end
   local list = {
-    entry(member(layer.name, "packed_weight"), "words", packing.dtype,
-          shaped(in_words(rows, cols, packing))),
-    entry(member(layer.name, "scale"), "scale", scale_dtype, shaped(scale_rows, scale_cols)),
+    entry(packed.member(layer.name, "packed_weight"), "words", packing.dtype,
+          shaped(packed.in_words(packing, rows, cols))),
+    entry(packed.member(layer.name, "scale"), "scale", scale_dtype, shaped(scale_rows, scale_cols)),
   }
   if scheme:has_zero() then
-    list[3] = entry(member(layer.name, "packed_zp"), "zero", packing.dtype,
-                    shaped(in_words(scale_rows, scale_cols, packing)))
+    list[3] = entry(packed.member(layer.name, "packed_zp"), "zero", packing.dtype,
+                    shaped(packed.in_words(packing, scale_rows, scale_cols)))
   end
   return list
 end
 
 local function packing_of(o, scheme)
   return { dtype = o.compression_dtype, dim = o.compression_dim,
-           fields = word_bits[o.compression_dtype] // scheme.bits }
+           fields = packed.word_bits[o.compression_dtype] // scheme.bits }
 end
 
 local function quantize_job(o, layer, rule)
   local config = o.config[layer.name]
   local scheme = layer_scheme(o, layer, config)
   local job = { action = "quantize", name = layer.tensor_name, layer = layer, scheme = scheme,
-                rule = rule, search = o.mse_search, weights = product(layer.shape) }
+                rule = rule, search = o.mse_search, weights = shape_of.count(layer.shape) }
   if o.format == "packed" then
     job.packing = packing_of(o, scheme)
     job.scale_dtype = o.scale_dtype
@@ -276,8 +257,8 @@ local function decide(model, o)
       if o.format == "packed" and layer.bias_name then d.biases[layer.bias_name] = layer end
     end
     if layer.quantized then
-      d.parts[member(layer.name, "scale")] = layer.tensor_name
-      d.parts[member(layer.name, "packed_zp")] = layer.tensor_name
+      d.parts[packed.member(layer.name, "scale")] = layer.tensor_name
+      d.parts[packed.member(layer.name, "packed_zp")] = layer.tensor_name
     end
   end
   return d
@@ -324,7 +305,7 @@ end
 local function row_of(job, info)
   local after, about = 0, job.layer or info
   for _, e in ipairs(job.entries) do after = after + e.nbytes end
-  local weights = product(about.shape)
+  local weights = shape_of.count(about.shape)
   return {
     name = info.name, shape = about.shape, dtype = about.dtype, action = job.action,
     rule = job.rule, scheme = job.scheme and job.scheme:label(),

@@ -54,11 +54,12 @@ end
 -- config.json: the source's bytes, with our quantization_config where the output is packed.
 local function config_text(made)
   local folder = made.model.folder
-  local text, message, code = "{}\n", nil, nil
   local has_config = folder and lfs.attributes(folder .. "/config.json", "mode") == "file"
+  local text = "{}\n"
   if has_config then
-    text, message, code = read_file(folder .. "/config.json")
-    if not text then return nil, message, code end
+    local read, message, code = read_file(folder .. "/config.json")
+    if not read then return nil, message, code end
+    text = read
   end
   if made.options.format == "copy" then return has_config and text or false end
   if made.options.format == "packed" then

@@ -5,12 +5,6 @@ local json = require "rondo.json"
 
 local report = {}
 
-local function product(shape)
-  local n = 1
-  for _, d in ipairs(shape) do n = n * d end
-  return n
-end
-
 -- mse: mean squared error; relative_error: sum of squared differences over sum of squares;
 -- snr_db: -10 log10 of it, null where nothing was lost.
 local function errors(into, error, norm, weights)

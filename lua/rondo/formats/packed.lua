@@ -12,8 +12,26 @@
 
 local core = require "rondo.core"
 local scheme_of = require "rondo.scheme"
+local shape_of = require "rondo.shape"
+
+local ceil_div = shape_of.ceil_div
 
 local packed = {}
+
+--- Bits of the words that codes are packed into.
+packed.word_bits = { i8 = 8, i16 = 16, i32 = 32, i64 = 64 }
+
+--- [rows, cols] with the packed dimension counted in words.
+-- @param packing  dim: 0 or 1, fields: codes in a word
+function packed.in_words(packing, rows, cols)
+  if packing.dim == 1 then return rows, ceil_div(cols, packing.fields) end
+  return ceil_div(rows, packing.fields), cols
+end
+
+--- A module's tensor: "fc" and "scale" give "fc.scale"; the layer without a name, "scale".
+function packed.member(module, name)
+  return module == "" and name or module .. "." .. name
+end
 
 -- ---- Writing ----
 
@@ -67,7 +85,6 @@ end
 
 -- ---- Reading ----
 
-local word_bits = { i8 = 8, i16 = 16, i32 = 32, i64 = 64 }
 local scale_types = { f32 = true, f16 = true, bf16 = true }
 local source_types = scale_types
 
@@ -96,7 +113,7 @@ local function complaint(fields)
     { "full_range", type(fields.full_range) == "boolean"
       and not (fields.full_range and fields.bits == 1) },
     { "group_dim", fields.group_dim == 0 or fields.group_dim == 1 },
-    { "compression_dtype", word_bits[fields.compression_dtype] ~= nil },
+    { "compression_dtype", packed.word_bits[fields.compression_dtype] ~= nil },
     { "compression_dim", fields.compression_dim == 0 or fields.compression_dim == 1 },
     { "scale_dtype", scale_types[fields.scale_dtype] ~= nil },
     { "source_dtype", source_types[fields.source_dtype] ~= nil },
@@ -109,13 +126,6 @@ local function complaint(fields)
   end
 end
 
-local function ceil_div(a, b) return (a + b - 1) // b end
-
-local function in_words(layout, rows, cols)
-  if layout.dim == 1 then return rows, ceil_div(cols, layout.fields) end
-  return ceil_div(rows, layout.fields), cols
-end
-
 -- Everything about a packed layer's tensors: shapes per slice, scheme, names.
 local function layout_of(path, fields)
   local scheme = scheme_of.new {
@@ -123,15 +133,16 @@ local function layout_of(path, fields)
     full_range = fields.full_range, group_size = fields.group_size, group_dim = fields.group_dim,
     quantile = 1.0,
   }
-  local shape, prefix = fields.shape, path == "" and "" or path .. "."
+  local shape = fields.shape
   local layout = {
     scheme = scheme, shape = shape, dim = fields.compression_dim,
     slices = shape[3] and shape[1] or 1,
     rows = shape[#shape - 1], cols = shape[#shape], dtype = fields.compression_dtype,
-    fields = word_bits[fields.compression_dtype] // fields.bits, scale_dtype = fields.scale_dtype,
-    source_dtype = fields.source_dtype, words = prefix .. "packed_weight",
+    fields = packed.word_bits[fields.compression_dtype] // fields.bits,
+    scale_dtype = fields.scale_dtype, source_dtype = fields.source_dtype, words = packed.member(path, "packed_weight"),
     signed = not scheme:has_zero() and fields.bits > 1, -- one bit: 0 and 1
-    scale = prefix .. "scale", zero = scheme:has_zero() and prefix .. "packed_zp" or nil,
+    scale = packed.member(path, "scale"),
+    zero = scheme:has_zero() and packed.member(path, "packed_zp") or nil,
   }
   local line = scheme.group_dim == 1 and layout.cols or layout.rows
   layout.groups, layout.group = scheme:groups(line), scheme:group_elements(line)
@@ -155,11 +166,11 @@ local function check_tensors(checkpoint, layout)
   local scale_rows, scale_cols = layout.rows, layout.groups
   if layout.scheme.group_dim == 0 then scale_rows, scale_cols = layout.groups, layout.cols end
   local bad = check_tensor(checkpoint, layout, layout.words, layout.dtype,
-                           in_words(layout, layout.rows, layout.cols))
+                           packed.in_words(layout, layout.rows, layout.cols))
     or check_tensor(checkpoint, layout, layout.scale, layout.scale_dtype, scale_rows, scale_cols)
   if bad or not layout.zero then return bad end
   return check_tensor(checkpoint, layout, layout.zero, layout.dtype,
-                      in_words(layout, scale_rows, scale_cols))
+                      packed.in_words(layout, scale_rows, scale_cols))
 end
 
 -- ---- Tiles of a packed layer ----
@@ -224,7 +235,7 @@ local function read_params(layout, checkpoint, slice, place)
                                                at.col, at.cols)
   if not scale then return nil, message, code end
   if not layout.zero then return scale:to("f32") end
-  local word_rows = in_words(layout, full.rows, full.cols)
+  local word_rows = packed.in_words(layout, full.rows, full.cols)
   local zero
   zero, message, code = read_codes(layout, checkpoint, layout.zero, slice * word_rows, full, at,
                                    false)
@@ -238,7 +249,7 @@ local function read_slice(layout, checkpoint, slice, row, rows, col, cols)
   local place = {}
   place.row, place.rows = aligned(row, rows, row_unit, layout.rows)
   place.col, place.cols = aligned(col, cols, col_unit, layout.cols)
-  local word_rows = in_words(layout, layout.rows, layout.cols)
+  local word_rows = packed.in_words(layout, layout.rows, layout.cols)
   local codes, message, code = read_codes(layout, checkpoint, layout.words, slice * word_rows,
                                           { rows = layout.rows, cols = layout.cols }, place,
                                           layout.signed)

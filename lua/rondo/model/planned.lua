@@ -4,24 +4,18 @@
 
 local core = require "rondo.core"
 local execute = require "rondo.execute"
+local shape_of = require "rondo.shape"
 
 local planned = {}
 
 local methods = {}
 local meta = { __index = methods, __name = "rondo.planned", __metatable = "locked" }
 
--- [rows, cols] of a shape whose leading dimensions are flattened.
-local function matrix_shape(shape)
-  local rows = 1
-  for i = 1, #shape - 1 do rows = rows * shape[i] end
-  return rows, shape[#shape] or 1
-end
-
 -- Where the pieces of a job's outputs are put together; finish() gives them by name.
 local function memory_sink(job)
   local matrices = {}
   for _, e in ipairs(job.entries) do
-    local rows, cols = matrix_shape(e.shape)
+    local rows, cols = shape_of.matrix(e.shape)
     matrices[e] = core.zeros({ rows, cols }, e.dtype)
   end
   local function put(e, tensor, row, col)
@@ -81,7 +75,7 @@ end
 function methods:read(name, row, rows, col, cols)
   local tensor, message, code = self:tensor(name)
   if not tensor then return nil, message, code end
-  local matrix = tensor:reshape { matrix_shape(tensor.shape) }
+  local matrix = tensor:reshape { shape_of.matrix(tensor.shape) }
   return matrix[string.format("%d:%d, %d:%d", row, row + rows - 1, col, col + cols - 1)]:clone()
 end
 

@@ -7,17 +7,13 @@
 --   dtype        of what read gives: the stored type where it is plain, f32 where it is dequantized
 --   read(self, row, rows, col, cols) -> tensor [rows, cols], or nil, message, code; 1-based
 
-local source = {}
+local shape_of = require "rondo.shape"
 
-local function matrix_shape(shape)
-  local rows = 1
-  for i = 1, #shape - 1 do rows = rows * shape[i] end
-  return rows, shape[#shape] or 1
-end
+local source = {}
 
 --- A tensor of a checkpoint, read block by block with pread.
 function source.stored(checkpoint, name, dtype, shape)
-  local rows, cols = matrix_shape(shape)
+  local rows, cols = shape_of.matrix(shape)
   return {
     rows = rows, cols = cols, dtype = dtype, slices = #shape == 3 and shape[1] or 1,
     read = function(_, row, height, col, width)
