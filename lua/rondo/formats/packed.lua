@@ -139,7 +139,8 @@ local function layout_of(path, fields)
     slices = shape[3] and shape[1] or 1,
     rows = shape[#shape - 1], cols = shape[#shape], dtype = fields.compression_dtype,
     fields = packed.word_bits[fields.compression_dtype] // fields.bits,
-    scale_dtype = fields.scale_dtype, source_dtype = fields.source_dtype, words = packed.member(path, "packed_weight"),
+    scale_dtype = fields.scale_dtype, source_dtype = fields.source_dtype,
+    words = packed.member(path, "packed_weight"),
     signed = not scheme:has_zero() and fields.bits > 1, -- one bit: 0 and 1
     scale = packed.member(path, "scale"),
     zero = scheme:has_zero() and packed.member(path, "packed_zp") or nil,
