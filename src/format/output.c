@@ -181,6 +181,7 @@ bool rondo_output_publish(rondo_output *o, int *old_left, rondo_error *e) {
     return false;
   }
   if (exchanged) *old_left = rondo_folder_remove(o->place.parent, o->partial, &o->place.entry);
+  rondo_partial_sweep(&o->place, &o->inputs); /* of runs that have died since this one began */
   release(o);
   return true;
 }

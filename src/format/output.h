@@ -33,9 +33,9 @@ void rondo_output_init(rondo_output *o);
 bool rondo_output_open(rondo_output *o, const char *path, const char *const *inputs, size_t count,
                        bool overwrite, rondo_error *e);
 
-/* Puts the folder in OUT's place and closes the output; all files must be closed. On failure OUT
- * is what it was, and the partial folder is gone. *old_left: the errno for which the replaced
- * folder could not be removed (the next run tries again), 0 when all is well. */
+/* Puts the folder in OUT's place, sweeps once more, and closes the output; all files must be
+ * closed. On failure OUT is what it was, and the partial folder is gone. *old_left: the errno for
+ * which the replaced folder could not be removed (the next run tries again), 0 when all is well. */
 bool rondo_output_publish(rondo_output *o, int *old_left, rondo_error *e);
 
 /* Removes the partial folder unless it was published. May be called again and again. */
