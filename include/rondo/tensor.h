@@ -67,7 +67,8 @@ typedef enum rondo_status {
   RONDO_INTERRUPTED  /* "interrupted": stopped on request */
 } rondo_status;
 
-/* One error: the message is UTF-8, printable, shorter than the buffer, and names file and tensor. */
+/* One error: the message is UTF-8, printable, shorter than the buffer, and names file and tensor.
+ */
 typedef struct rondo_error {
   rondo_status status;
   char message[512];

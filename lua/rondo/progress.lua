@@ -48,7 +48,8 @@ function methods:update(done, total, name)
   if not self.stream then return end
   self.done, self.total, self.name = done, total, name
   local now = self.clock()
-  if now - self.drawn < INTERVAL or now - self.started < PATIENCE then return end
+  if now - self.started < PATIENCE then return end
+  if now - self.drawn < INTERVAL and done < total then return end -- the end is always shown
   self.drawn, self.visible = now, true
   self.stream:write(CLEAR, line(self, now))
   self.stream:flush()

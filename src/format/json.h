@@ -83,8 +83,9 @@ bool rondo_json_real(rondo_text text, double *value);
  * of bytes. out may be NULL to measure. The text must be UTF-8. At most 6 * length + 2 bytes. */
 size_t rondo_json_quote(rondo_text text, char *out);
 
-/* Writes the first of 15, 16 and 17 digits that read back as value (fewer for subnormal ones), always with a point or an exponent;
- * returns its length. value must be finite. Independent of the locale. */
+/* Writes the first of 15, 16 and 17 digits that read back as value (fewer for subnormal ones),
+ * always with a point or an exponent; returns its length. value must be finite. Independent of the
+ * locale. */
 #define RONDO_JSON_REAL_SIZE 40
 size_t rondo_json_write_real(double value, char out[RONDO_JSON_REAL_SIZE]);
 
