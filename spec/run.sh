@@ -156,7 +156,7 @@ run_examples() {
 # ---- Linters ----
 
 check_format() {
-  find include src spec examples bench -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
+  find include src spec examples -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
 }
 
 check_scripts() {
