@@ -427,6 +427,8 @@ describe("views", function()
     fails(function() t:rows(0, 1) end, "row 0 out of range (1 to 4")
     fails(function() t:rows(1, 5) end, "row 5 out of range")
     fails(function() t:rows(4, 2) end, "before the first")
+    fails(function() t:rows(1, math.maxinteger) end, "out of range")
+    fails(function() return t["1:9223372036854775807"] end, "out of range")
     fails(function() T(1):rows(1, 1) end, "scalar")
   end)
 

@@ -127,8 +127,8 @@ static bool apply_part(lua_State *L, rondo_tensor *view, int d, const slice_part
     return false;
   }
   /* One past the end may start an empty range: "1:0", "4:3". */
-  bool none = part->has_first && part->has_last && part->first == part->last + 1 &&
-              part->first >= 1 && part->first <= size + 1;
+  bool none = part->has_first && part->has_last && part->first >= 1 && part->first <= size + 1 &&
+              part->last == part->first - 1;
   if (none || (size == 0 && !part->has_first && !part->has_last)) {
     rondo_tensor_slice(view, d, 0, 0);
     return true;

@@ -259,6 +259,26 @@ static void complete_bounds(lua_State *L, hist_options *o, const rondo_stats *st
   luaL_argcheck(L, isfinite(o->high - o->low), 2, "the histogram's range is too wide");
 }
 
+/* Pushes the counts, the edges, and how many of `count` values lie outside of them. */
+static int push_histogram(lua_State *L, const hist_options *o, const int64_t *counts,
+                          int64_t count) {
+  int64_t outside = count;
+  lua_createtable(L, (int)o->bins, 0);
+  for (lua_Integer i = 0; i < o->bins; i++) {
+    outside -= counts[i];
+    lua_pushinteger(L, counts[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_createtable(L, (int)o->bins + 1, 0);
+  for (lua_Integer i = 0; i <= o->bins; i++) {
+    double edge = o->low + (o->high - o->low) * ((double)i / (double)o->bins);
+    lua_pushnumber(L, i == o->bins ? o->high : edge);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushinteger(L, outside);
+  return 3;
+}
+
 /* t:hist { bins = 32, low = , high = }: a list of counts and one of the bins + 1 edges, from the
  * smallest to the largest finite value unless told; and how many values lie outside. */
 static int hist(lua_State *L) {
@@ -266,30 +286,17 @@ static int hist(lua_State *L) {
   rondo_require_arithmetic(L, t, "hist");
   hist_options o = check_hist_options(L);
   rondo_pool *pool = rondo_state_pool(L);
+  const rondo_kernels *k = rondo_state_kernels(L);
   size_t bins = (size_t)o.bins, threads = (size_t)rondo_pool_threads(pool);
   void *scratch = lua_newuserdatauv(L, RONDO_SUMMARY_SCRATCH, 0);
-  int64_t *counters = lua_newuserdatauv(L, (bins * (threads + 1) + 1) * sizeof *counters, 0);
+  int64_t *counters = lua_newuserdatauv(L, bins * (threads + 1) * sizeof *counters, 0);
   int64_t *counts = counters + bins * threads;
   rondo_stats stats = stats_of(L, t, scratch);
   complete_bounds(L, &o, &stats);
   memset(counts, 0, bins * sizeof *counts);
   rondo_sample everything = {1, rondo_tensor_count(t), 0};
-  rondo_view_histogram(pool, rondo_state_kernels(L), t, everything, o.low, o.high, bins, counts,
-                       scratch, counters);
-  int64_t outside = rondo_tensor_count(t);
-  lua_createtable(L, (int)bins, 0);
-  lua_createtable(L, (int)bins + 1, 0);
-  for (size_t i = 0; i <= bins; i++) {
-    double edge = o.low + (o.high - o.low) * ((double)i / (double)bins);
-    lua_pushnumber(L, i == bins ? o.high : edge);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-    if (i == bins) break;
-    outside -= counts[i];
-    lua_pushinteger(L, counts[i]);
-    lua_rawseti(L, -3, (lua_Integer)i + 1);
-  }
-  lua_pushinteger(L, outside);
-  return 3;
+  rondo_view_histogram(pool, k, t, everything, o.low, o.high, bins, counts, scratch, counters);
+  return push_histogram(L, &o, counts, rondo_tensor_count(t));
 }
 
 const luaL_Reg rondo_tensor_reduce_methods[] = {{"sum", sum},

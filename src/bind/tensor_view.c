@@ -145,7 +145,7 @@ static int rows(lua_State *L) {
   luaL_argcheck(L, view.rank >= 1, 1, "a scalar has no rows");
   int64_t size = view.shape[0];
   lua_Integer a = luaL_checkinteger(L, 2), b = luaL_checkinteger(L, 3);
-  if (a == b + 1 && a >= 1 && a <= size + 1) {
+  if (a >= 1 && a <= size + 1 && b == a - 1) {
     rondo_tensor_slice(&view, 0, 0, 0);
   } else {
     int64_t first = rondo_check_index(L, 2, a, size, "row");
