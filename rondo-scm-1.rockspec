@@ -18,6 +18,7 @@ build = {
   variables = {
     CMAKE_BUILD_TYPE = "Release",
     CMAKE_INSTALL_PREFIX = "$(PREFIX)",
+    CMAKE_INSTALL_LIBDIR = "clib", -- LuaRocks takes all in $(LIBDIR) for Lua modules
     RONDO_LUA_DIR = "$(LUADIR)",
     RONDO_LUA_CDIR = "$(LIBDIR)",
   },
