@@ -19,22 +19,23 @@ local function located(job, slice, slices, message)
 end
 
 -- Squared errors of the whole layer at each of the ratios; or nil, message, code.
-local function losses_at(job, ratios, keep)
+local function losses_at(job, ratios, keep, tick)
   local whole, losses = job.layer.source, core.zeros({ #ratios }, "f64")
   for slice = 1, whole.slices do
     local done, message, code = stream.losses(source.slice(whole, slice), job.scheme,
-                                              core.tensor(ratios, "f32"), losses, keep)
+                                              core.tensor(ratios, "f32"), losses, keep, tick)
     if not done then return nil, located(job, slice, whole.slices, message), code end
   end
   return losses:totable()
 end
 
 --- The clip ratio of a layer: its quantile or, where the job asks for a search, the ratio with the
---- least squared error over the whole layer, the first of several. Kept in the job.
-function execute.ratio(job, keep)
+--- least squared error over the whole layer, the first of several. Kept in the job. tick, if any, is
+--- called after each tile.
+function execute.ratio(job, keep, tick)
   if not job.ratio and job.search then
     local ratios = stream.search_ratios
-    local losses, message, code = losses_at(job, ratios, keep)
+    local losses, message, code = losses_at(job, ratios, keep, tick)
     if not losses then return nil, message, code end
     local best = 1
     for i = 2, #losses do
@@ -57,12 +58,13 @@ end
 
 --- Quantizes a layer.
 -- @param keep  whether NaN and infinity pass
+-- @param tick  called now and then while a ratio is searched, or nil
 -- @return { ratio, error, norm }: the clip ratio, the sum of squared differences and of squares; or
 --         nil, message, code
-function execute.quantize(job, keep, put)
+function execute.quantize(job, keep, put, tick)
   local whole, by_role = job.layer.source, {}
   for _, e in ipairs(job.entries) do by_role[e.role] = e end
-  local ratio, message, code = execute.ratio(job, keep)
+  local ratio, message, code = execute.ratio(job, keep, tick)
   if not ratio then return nil, message, code end
   local sums = core.zeros({ 2 }, "f64")
   local wanted = { ratio = ratio, keep = keep, sums = sums, packing = job.packing,
@@ -108,8 +110,8 @@ end
 
 --- Carries out any job.
 -- @return what execute.quantize returns, true for the others; or nil, message, code
-function execute.job(job, checkpoint, keep, put, put_bytes)
-  if job.action == "quantize" then return execute.quantize(job, keep, put) end
+function execute.job(job, checkpoint, keep, put, put_bytes, tick)
+  if job.action == "quantize" then return execute.quantize(job, keep, put, tick) end
   if job.action == "cast" then return execute.cast(job, put) end
   return execute.copy(job, checkpoint, put_bytes)
 end

@@ -105,12 +105,22 @@ local function check_config(where, model, config)
   return checked
 end
 
+local function matches_any(names, matches)
+  for _, name in ipairs(names) do
+    if matches(name) then return true end
+  end
+  return false
+end
+
 local function check_exclude(where, model, list)
   local matchers, context = {}, { first = 0, last = math.max(model.depth - 1, 0) }
   for i, text in ipairs(list or {}) do
     local good, matcher = pcall(pattern.compile, text, context)
     if not good then error(string.format("%s: exclude[%d]: %s", where, i, matcher), 0) end
     matchers[i] = { text = text, matches = matcher.test }
+    if not matches_any(model.names, matcher.test) then
+      warn(string.format("exclude '%s' matches no tensor of %s", text, model.path))
+    end
   end
   return matchers
 end
@@ -126,8 +136,15 @@ local function check_bits(where, o, bits)
 end
 
 local function check_options(where, model, given, level)
+  if not require("rondo.model").is_model(model) then
+    error(string.format("%s: a model from rondo.open is expected, not a %s", where, type(model)),
+          level + 1)
+  end
   local o = options.check(where, given, plan.description, level + 1)
   check_bits(where, o, o.bits)
+  if o.mse_search and o.quantile ~= 1 and not o.reference then
+    error(where .. ": mse_search finds the clip ratio itself; leave quantile out", 0)
+  end
   o.exclude = check_exclude(where, model, o.exclude)
   o.config = check_config(where, model, o.config)
   for path, config in pairs(o.config) do
@@ -382,19 +399,34 @@ local function finish(made, decisions)
   return made
 end
 
+-- What a user should know, though it stops nothing.
+local function remark(made)
+  local model = made.model
+  if made.totals.quantized == 0 then
+    warn(string.format("%s: nothing is quantized: no linear layer is left (convolutions, recurrent "
+                       .. "weights, embeddings and norms are copied)", model.path))
+  elseif model.quantization then
+    warn(string.format("%s is packed already; its dequantized weights are quantized again",
+                       model.path))
+  end
+end
+
 --- Plans the quantization of a model.
 -- @param model  what rondo.open gives
 -- @param given  options, see plan.description; nil for the defaults
 -- @return { model, options, jobs, rows, shards, files, totals }; rows: one per source tensor in the
 --         model's order, for people; files: { name, size } of every weight file and the index
--- Raises for options that make no sense.
-function plan.make(model, given, level)
-  local o = check_options("plan", model, given, (level or 1) + 1)
+-- Raises for options that make no sense; `where` names the caller in messages.
+function plan.make(model, given, level, where)
+  local o = check_options(where or "plan", model, given, (level or 1) + 1)
   if model.quantization and model.quantization ~= "rondo" then
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
-  return finish({ model = model, options = o, jobs = {}, rows = {}, files = {} }, decide(model, o))
+  local made = finish({ model = model, options = o, jobs = {}, rows = {}, files = {} },
+                      decide(model, o))
+  remark(made)
+  return made
 end
 
 --- Plans a copy of the model as it is.

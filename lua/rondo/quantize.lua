@@ -106,11 +106,12 @@ local function write_shard(made, shard, out, advance, finished)
   if not done then return nil, message, code end
   local current
   local put, put_bytes = file_sink(file, function(bytes) advance(current, bytes) end)
+  local function tick() advance(current, 0) end
   local keep = made.options.nonfinite == "keep"
   for _, job in ipairs(shard.jobs) do
     current = job
     local result
-    result, message, code = execute.job(job, made.model.checkpoint, keep, put, put_bytes)
+    result, message, code = execute.job(job, made.model.checkpoint, keep, put, put_bytes, tick)
     if not result then return nil, message, code end
     finished(job, result)
   end
@@ -194,6 +195,18 @@ local function fill(made, out, progress)
   return report
 end
 
+-- Options of both functions below.
+local save_description = {
+  overwrite = { kind = "boolean", default = false },
+  shard_size = plan_of.description.shard_size,
+  progress = { kind = "custom", says = "a function",
+               check = function(f) return type(f) == "function" and f or nil end },
+}
+
+local run_description = {}
+for name, rule in pairs(plan_of.description) do run_description[name] = rule end
+for name, rule in pairs(save_description) do run_description[name] = rule end
+
 --- Quantizes a model into a new folder.
 -- @param model  what rondo.open gives, or a path
 -- @param dir    the folder to make; it appears whole, or not at all
@@ -202,6 +215,11 @@ end
 --               of a large tensor and after each tensor; the bytes are those of the source
 -- @return the report (see rondo.report), or nil, message, code; raises for wrong options
 function quantize.run(model, dir, given, level)
+  level = (level or 1) + 1
+  if type(dir) ~= "string" then
+    error("quantize: the output folder must be a string, not a " .. type(dir), level)
+  end
+  options.check("quantize", given, run_description, level)
   local o = {}
   for name, value in pairs(given or {}) do o[name] = value end
   local overwrite, progress = o.overwrite or false, o.progress
@@ -211,18 +229,10 @@ function quantize.run(model, dir, given, level)
     if not opened then return nil, message, code end
     model = opened
   end
-  local made, message, code = plan_of.make(model, o, (level or 1) + 1)
+  local made, message, code = plan_of.make(model, o, level, "quantize")
   if not made then return nil, message, code end
   return quantize.execute(made, dir, overwrite, progress)
 end
-
--- Options of quantize.save.
-local save_description = {
-  overwrite = { kind = "boolean", default = false },
-  shard_size = plan_of.description.shard_size,
-  progress = { kind = "custom", says = "a function",
-               check = function(f) return type(f) == "function" and f or nil end },
-}
 
 --- model:save; see rondo.model.
 function quantize.save(model, dir, given)

@@ -87,13 +87,15 @@ local function each_tile(source, scheme, o, base, visit)
 end
 
 --- Adds to `losses` (f64 [n]) the squared error of the whole matrix at each of `ratios` (f32 [n]).
+-- tick, if any, is called after each tile.
 -- @return true, or nil, message, code
-function stream.losses(source, scheme, ratios, losses, keep)
+function stream.losses(source, scheme, ratios, losses, keep, tick)
   local base = { group_dim = scheme.group_dim, keep = keep, ratios = ratios, losses = losses }
   local o = band_options(source, scheme, nil)
   return each_tile(source, scheme, o, base, function(tile, piece, options)
     local done, what, row, col = core.losses(scheme.grid, tile, options)
     if not done then return failed(source, piece, what, row, col) end
+    if tick then tick() end
     return true
   end)
 end
