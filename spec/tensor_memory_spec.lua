@@ -90,6 +90,11 @@ describe("a mapped file", function()
     collectgarbage()
     values.check(view + 1, "i8", { 6, 7, 8 })
   end)
+
+  it("is not read after it has been unmapped", function()
+    local text = run("", "spec/support/late_reader.lua", file)
+    assert.truthy(text:find("false\t.*the file behind this tensor has been closed\nfalse\n"), text)
+  end)
 end)
 
 describe("the same bits", function()
