@@ -9,6 +9,7 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/tools/setup.sh"
 
+case ${1:-} in -*) set -- 1 2 3 ;; esac
 if [ $# -gt 2 ]; then
   echo "usage: sh examples/quickstart.sh [MODEL [OUT]]" >&2
   exit 2

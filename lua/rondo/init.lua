@@ -38,7 +38,13 @@ function rondo.quantize(model, dir, options)
 end
 
 --- Plans a quantization without touching weights; see plan.make in lua/rondo/plan.lua.
+-- @param model  what rondo.open gives, or a path
 function rondo.plan(model, options)
+  if type(model) == "string" then
+    local opened, message, code = rondo.open(model)
+    if not opened then return nil, message, code end
+    model = opened
+  end
   return require("rondo.plan").make(model, options, 2)
 end
 

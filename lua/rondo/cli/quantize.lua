@@ -37,13 +37,20 @@ end
 
 local function summary(report, o, seconds)
   local t, lines = report.totals, {}
+  if t.layers == 0 then
+    return { ("nothing quantized: %d tensors copied"):format(t.tensors),
+             ("%s written in %s"):format(text_table.printable(o.out), sizes.duration(seconds)) }
+  end
   lines[1] = ("%d of %d tensors quantized: relative error %.4g, SNR %s dB, MSE %.4g"):format(
     t.layers, t.tensors, t.relative_error, decibels(t.snr_db), t.mse)
   lines[2] = ("%s -> %s (%.2fx), %.2f bits per quantized weight"):format(
     sizes.show(t.bytes_before), sizes.show(t.bytes_after),
     t.bytes_after > 0 and t.bytes_before / t.bytes_after or 1, t.bits_per_weight)
+  if report.options.format == "fake" then
+    lines[3] = "(fake: quantized values in the source's dtype; --format packed stores the codes)"
+  end
   if #report.left_files > 0 then
-    lines[3] = "not copied: " .. text_table.printable(table.concat(report.left_files, ", "))
+    lines[#lines + 1] = "not copied: " .. text_table.printable(table.concat(report.left_files, ", "))
   end
   lines[#lines + 1] = ("%s written in %s"):format(text_table.printable(o.out),
                                                   sizes.duration(seconds))
