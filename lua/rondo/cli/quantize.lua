@@ -89,7 +89,9 @@ return function(o)
     function(done, total, name) line:update(done, total, name) end)
   line:clear()
   if not report then
-    local hint = code == "exists" and not o.overwrite and " (--overwrite replaces it)" or ""
+    local replaceable = code == "exists" and not o.overwrite
+      and not message:find("is not a folder", 1, true)
+    local hint = replaceable and " (--overwrite replaces it)" or ""
     return nil, message .. hint
   end
   if o.json then return output.text(report_text(o)) end
