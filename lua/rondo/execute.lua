@@ -30,8 +30,8 @@ local function losses_at(job, ratios, keep, tick)
 end
 
 --- The clip ratio of a layer: its quantile or, where the job asks for a search, the ratio with the
---- least squared error over the whole layer, the first of several. Kept in the job. tick, if any, is
---- called after each tile.
+--- least squared error over the whole layer, the first of several. Kept in the job. tick, if any,
+--- is called after each tile.
 function execute.ratio(job, keep, tick)
   if not job.ratio and job.search then
     local ratios = stream.search_ratios

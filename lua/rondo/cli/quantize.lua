@@ -37,9 +37,10 @@ end
 
 local function summary(report, o, seconds)
   local t, lines = report.totals, {}
+  local written = ("%s written in %s"):format(text_table.printable(o.out),
+                                              sizes.duration(seconds))
   if t.layers == 0 then
-    return { ("nothing quantized: %d tensors copied"):format(t.tensors),
-             ("%s written in %s"):format(text_table.printable(o.out), sizes.duration(seconds)) }
+    return { ("nothing quantized: %d tensors copied"):format(t.tensors), written }
   end
   lines[1] = ("%d of %d tensors quantized: relative error %.4g, SNR %s dB, MSE %.4g"):format(
     t.layers, t.tensors, t.relative_error, decibels(t.snr_db), t.mse)
@@ -52,8 +53,7 @@ local function summary(report, o, seconds)
   if #report.left_files > 0 then
     lines[#lines + 1] = "not copied: " .. text_table.printable(table.concat(report.left_files, ", "))
   end
-  lines[#lines + 1] = ("%s written in %s"):format(text_table.printable(o.out),
-                                                  sizes.duration(seconds))
+  lines[#lines + 1] = written
   return lines
 end
 
