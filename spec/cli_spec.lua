@@ -333,13 +333,20 @@ describe("rondo plan", function()
   end)
 
   it("keeps what is excluded, takes in what is asked for", function()
-    local _, tensors = planned("--exclude", "layers.0", "--exclude=nothing|such")
+    local _, tensors = planned("--exclude", "layers.0", "--exclude=nothing|norm.weight")
     assert.equal("copy", tensors["model.layers.0.mlp.up_proj.weight"].action)
     assert.truthy(tensors["model.layers.0.mlp.up_proj.weight"].rule:find("layers.0", 1, true))
     assert.equal("quantize", tensors["model.layers.1.mlp.up_proj.weight"].action)
     local file = models.write(models.temporary() .. "/c.lua", "return { lm_head = { bits = 8 } }")
     _, tensors = planned("--config", file)
     assert.equal("int8 asym g32", tensors["lm_head.weight"].scheme)
+  end)
+
+  it("remarks on a pattern that matches nothing, and goes on", function()
+    local code, out, err = run { "plan", small_model(), "--exclude", "nothing.such" }
+    assert.equal(0, code)
+    assert.truthy(out:find("up_proj", 1, true))
+    assert.truthy(err:find("^rondo: warning: exclude 'nothing.such' matches no tensor of "), err)
   end)
 
   it("gives the sizes that quantize then writes, to the byte", function()

@@ -1,15 +1,24 @@
 /* main.c - the rondo command: a host that trusts its user, and the signals of a process.
  *
  * A signal that asks the process to end lets the command clean up first; the process then dies of
- * that signal, so that shells see it. The same signal for the second time does not wait. */
+ * that signal, so that shells see it. The same signal again, some seconds later, does not wait:
+ * what comes at once is one request sent twice, as timeout(1) does. */
 #include "rondo/rondo.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 static rondo *host;
 static volatile sig_atomic_t caught;
+static time_t caught_at; /* written and read by the handler alone */
+
+static time_t seconds(void) {
+  struct timespec now = {0};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec;
+}
 
 static void die_of(int number) {
   signal(number, SIG_DFL);
@@ -17,7 +26,8 @@ static void die_of(int number) {
 }
 
 static void on_signal(int number) {
-  if (caught == number && number != SIGPIPE) die_of(number);
+  if (caught == number && number != SIGPIPE && seconds() - caught_at >= 2) die_of(number);
+  if (caught != number) caught_at = seconds();
   caught = number;
   rondo_interrupt(host);
 }

@@ -51,7 +51,8 @@ local function summary(report, o, seconds)
     lines[3] = "(fake: quantized values in the source's dtype; --format packed stores the codes)"
   end
   if #report.left_files > 0 then
-    lines[#lines + 1] = "not copied: " .. text_table.printable(table.concat(report.left_files, ", "))
+    local left = table.concat(report.left_files, ", ")
+    lines[#lines + 1] = "not copied: " .. text_table.printable(left)
   end
   lines[#lines + 1] = written
   return lines
