@@ -98,7 +98,7 @@ run_spec() {
     echo "      exit status $status"
     show_log
   elif [ "$pending" != 0 ]; then
-    grep -A 1 '^Pending' "$log" | grep -v '^--' | sed 's/^/      /'
+    grep -A 2 '^Pending' "$log" | grep -v '^--' | sed 's/^/      /'
   fi
 }
 
