@@ -28,11 +28,64 @@ static int grid_new(lua_State *L) {
 
 /* ---- Reading arguments ---- */
 
+/* Replaces the options at idx by a table of our own with the same fields. It has no metamethods,
+ * nobody else can change it, and it keeps the tensors in it alive while C holds their data. */
+static void own_options(lua_State *L, int idx) {
+  luaL_checktype(L, idx, LUA_TTABLE);
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (lua_next(L, idx) != 0) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_replace(L, idx);
+}
+
 static int64_t integer_field(lua_State *L, int options, const char *name, int64_t otherwise) {
   int64_t value = otherwise;
-  if (lua_getfield(L, options, name) != LUA_TNIL) value = luaL_checkinteger(L, -1);
+  if (lua_getfield(L, options, name) != LUA_TNIL) {
+    int whole;
+    value = lua_tointegerx(L, -1, &whole);
+    if (!whole) luaL_error(L, "field '%s' must be an integer", name);
+  }
   lua_pop(L, 1);
   return value;
+}
+
+/* options[name]: f32, f16 or bf16; f32 when the field is nil. */
+static rondo_dtype float_field(lua_State *L, int options, const char *name) {
+  rondo_dtype dtype = RONDO_F32;
+  if (lua_getfield(L, options, name) != LUA_TNIL) {
+    size_t length = 0;
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &length) : NULL;
+    bool known = text != NULL && rondo_dtype_parse(text, length, &dtype) &&
+                 (dtype == RONDO_F32 || dtype == RONDO_F16 || dtype == RONDO_BF16);
+    if (!known) luaL_error(L, "field '%s' must be f32, f16 or bf16", name);
+  }
+  lua_pop(L, 1);
+  return dtype;
+}
+
+/* An integer argument from low to high, checked before it is narrowed. */
+static int small_argument(lua_State *L, int idx, int low, int high, const char *allowed) {
+  lua_Integer value = luaL_checkinteger(L, idx);
+  luaL_argcheck(L, value >= low && value <= high, idx, allowed);
+  return (int)value;
+}
+
+/* Whether t is row-major and its data aligned for its type; *count gets its elements. */
+static bool is_plain(const rondo_tensor *t, int64_t *count) {
+  int64_t expected = 1;
+  bool row_major = true;
+  *count = 1;
+  for (int i = t->rank - 1; i >= 0; i--) {
+    row_major &= t->shape[i] < 2 || t->stride[i] == expected;
+    if (!checked_mul_i64(*count, t->shape[i], count)) *count = 0; /* beside a dimension of 0 */
+    expected = *count;
+  }
+  if (*count == 0) return true;
+  return row_major && (uintptr_t)t->data % rondo_dtype_size(t->dtype) == 0;
 }
 
 /* The 2-D tensor at idx as a tile whose weights are f32, f16 or bf16. */
@@ -49,28 +102,27 @@ static rondo_tile check_tile(lua_State *L, int idx) {
                       .row_stride = t->stride[0]};
 }
 
-/* The row-major tensor in options[name], of that dtype and with at least `count` elements. NULL
- * when the field is nil. */
+typedef enum { READ, WRITE } access;
+
+/* Raises unless t can be used as `count` elements of that dtype; what: "field 'codes'". */
+static void *check_buffer(lua_State *L, const rondo_tensor *t, const char *name, rondo_dtype dtype,
+                          int64_t count, access how) {
+  int64_t elements = 0;
+  if (t == NULL || t->dtype != dtype || !is_plain(t, &elements) || elements < count ||
+      (how == WRITE && t->read_only)) {
+    luaL_error(L, "'%s' must be a %srow-major tensor of %s with %I elements", name,
+               how == WRITE ? "writable " : "", rondo_dtype_name(dtype), (LUAI_UACINT)count);
+  }
+  return t->data;
+}
+
+/* The data of the tensor in options[name]; NULL when the field is nil. The options are our own, so
+ * the tensor outlives the call. */
 static void *buffer_field(lua_State *L, int options, const char *name, rondo_dtype dtype,
-                          int64_t count) {
+                          int64_t count, access how) {
   void *data = NULL;
   if (lua_getfield(L, options, name) != LUA_TNIL) {
-    const rondo_tensor *t = rondo_test_tensor(L, -1);
-    if (t == NULL || t->dtype != dtype) {
-      luaL_error(L, "field '%s' must be a tensor of %s", name, rondo_dtype_name(dtype));
-    }
-    int64_t elements = 1, expected = 1;
-    bool row_major = true;
-    for (int i = t->rank - 1; i >= 0; i--) {
-      row_major &= t->shape[i] < 2 || t->stride[i] == expected;
-      expected *= t->shape[i];
-      elements *= t->shape[i];
-    }
-    if (!row_major || elements < count || t->read_only) {
-      luaL_error(L, "field '%s' must be a writable row-major tensor of %I elements", name,
-                 (LUAI_UACINT)count);
-    }
-    data = t->data;
+    data = check_buffer(L, rondo_test_tensor(L, -1), name, dtype, count, how);
   }
   lua_pop(L, 1);
   return data;
@@ -78,53 +130,68 @@ static void *buffer_field(lua_State *L, int options, const char *name, rondo_dty
 
 /* Weight per column: f32 [cols]; options.weight. */
 static const float *weight_field(lua_State *L, int options, int64_t cols) {
-  return buffer_field(L, options, "weight", RONDO_F32, cols);
-}
-
-/* options.scale_dtype, the type that scales will be stored in. */
-static rondo_dtype scale_dtype_field(lua_State *L) {
-  rondo_dtype dtype = RONDO_F32;
-  if (lua_getfield(L, 3, "scale_dtype") != LUA_TNIL) dtype = rondo_check_dtype(L, -1);
-  lua_pop(L, 1);
-  bool known = dtype == RONDO_F32 || dtype == RONDO_F16 || dtype == RONDO_BF16;
-  luaL_argcheck(L, known, 3, "scale_dtype is f32, f16 or bf16");
-  return dtype;
+  return buffer_field(L, options, "weight", RONDO_F32, cols, READ);
 }
 
 static int64_t groups_along(const rondo_quantizer *q, const rondo_tile *tile) {
   return ceil_div_i64(q->group_dim == 0 ? tile->rows : tile->cols, q->group_size);
 }
 
-/* Grid at 1, tile at 2, options at 3: group_size (absent: the whole line), group_dim, ratio, keep,
- * and for groups that run across tiles ranges, range_groups, offset. */
-static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
-  const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
-  *tile = check_tile(L, 2);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  rondo_quantizer q = {.grid = grid, .ratio = 1.0f};
-  q.scale_dtype = scale_dtype_field(L);
-  q.group_dim = (int)integer_field(L, 3, "group_dim", 1);
-  luaL_argcheck(L, q.group_dim == 0 || q.group_dim == 1, 3, "group_dim is 0 or 1");
-  int64_t line = q.group_dim == 0 ? tile->rows : tile->cols;
-  q.group_size = integer_field(L, 3, "group_size", line > 0 ? line : 1);
-  luaL_argcheck(L, q.group_size >= 1, 3, "group_size is at least 1");
-  if (lua_getfield(L, 3, "ratio") != LUA_TNIL) q.ratio = (float)luaL_checknumber(L, -1);
-  lua_getfield(L, 3, "keep");
-  q.keep_nonfinite = lua_toboolean(L, -1);
-  lua_pop(L, 2);
-  tile->weight = weight_field(L, 3, tile->cols);
+static double ratio_field(lua_State *L) {
+  double ratio = 1;
+  if (lua_getfield(L, 3, "ratio") != LUA_TNIL) {
+    if (lua_type(L, -1) != LUA_TNUMBER) luaL_error(L, "field 'ratio' must be a number");
+    ratio = lua_tonumber(L, -1);
+  }
+  lua_pop(L, 1);
+  return ratio;
+}
+
+/* Fills in where the tile lies in groups that run across tiles, from ranges, range_groups and
+ * offset; without ranges the tile holds its groups whole. */
+static void check_ranges(lua_State *L, const rondo_quantizer *q, rondo_tile *tile) {
+  int64_t line = q->group_dim == 0 ? tile->rows : tile->cols, count = 0;
+  int64_t lines = q->group_dim == 0 ? tile->cols : tile->rows;
+  tile->range_groups = groups_along(q, tile);
+  if (lua_getfield(L, 3, "ranges") == LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pop(L, 1);
   tile->offset = integer_field(L, 3, "offset", 0);
-  tile->range_groups = integer_field(L, 3, "range_groups", groups_along(&q, tile));
-  bool sane = tile->offset >= 0 && tile->offset < INT64_MAX - line && tile->range_groups >= 1 &&
-              (line == 0 || (tile->offset + line - 1) / q.group_size < tile->range_groups);
-  luaL_argcheck(L, sane || line == 0, 3, "offset lies outside of the groups");
-  int64_t lines = q.group_dim == 0 ? tile->cols : tile->rows, count = 0;
+  tile->range_groups = integer_field(L, 3, "range_groups", tile->range_groups);
+  bool inside = tile->offset >= 0 && tile->offset < INT64_MAX - line && tile->range_groups >= 1 &&
+                (line == 0 || (tile->offset + line - 1) / q->group_size < tile->range_groups);
+  luaL_argcheck(L, inside, 3, "offset lies outside of the groups");
   bool fits =
       checked_mul_i64(lines, tile->range_groups, &count) && checked_mul_i64(count, 2, &count);
   luaL_argcheck(L, fits, 3, "too many groups");
-  tile->ranges = buffer_field(L, 3, "ranges", RONDO_F32, count);
+  tile->ranges = buffer_field(L, 3, "ranges", RONDO_F32, count, WRITE);
+}
+
+/* Grid at 1, tile at 2, options at 3 (made our own): group_size (absent: the whole line),
+ * group_dim, ratio, keep, scale_dtype, weight, and for groups that run across tiles ranges,
+ * range_groups, offset. */
+static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
+  const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
+  *tile = check_tile(L, 2);
+  own_options(L, 3);
+  rondo_quantizer q = {.grid = grid, .ratio = ratio_field(L)};
+  q.scale_dtype = float_field(L, 3, "scale_dtype");
+  luaL_argcheck(L, q.scale_dtype == RONDO_F32 || grid->bits <= 8, 3,
+                "scales of more than 8 bits' codes are f32");
+  int64_t dim = integer_field(L, 3, "group_dim", 1);
+  luaL_argcheck(L, dim == 0 || dim == 1, 3, "group_dim is 0 or 1");
+  q.group_dim = (int)dim;
+  int64_t line = q.group_dim == 0 ? tile->rows : tile->cols;
+  q.group_size = integer_field(L, 3, "group_size", line > 0 ? line : 1);
+  luaL_argcheck(L, q.group_size >= 1, 3, "group_size is at least 1");
+  lua_getfield(L, 3, "keep");
+  q.keep_nonfinite = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  tile->weight = weight_field(L, 3, tile->cols);
+  check_ranges(L, &q, tile);
   q.kernels = rondo_state_kernels(L);
-  q.pool = rondo_state_pool(L);
   return q;
 }
 
@@ -140,23 +207,37 @@ static int push_place(lua_State *L, const rondo_place *place) {
   return 4;
 }
 
-/* Field `name` of the options asks for an output: a tensor to fill, or (when allocate is set and
- * the field is true) a new one; it lands in the result table on top of the stack. */
-static void *output_field(lua_State *L, const char *name, rondo_dtype dtype, int64_t rows,
-                          int64_t cols) {
+static bool overlaps(const rondo_tile *tile, const void *data, size_t bytes) {
+  if (tile->rows == 0 || tile->cols == 0) return false;
+  uintptr_t first = (uintptr_t)tile->data, at = (uintptr_t)data;
+  int64_t last = (tile->rows - 1) * tile->row_stride;
+  if (last < 0) {
+    first -= (uintptr_t)-last * rondo_dtype_size(tile->dtype);
+    last = -last;
+  }
+  uintptr_t end = first + (uintptr_t)(last + tile->cols) * rondo_dtype_size(tile->dtype);
+  return at < end && first < at + bytes;
+}
+
+/* Field `name` of the options asks for an output [rows, cols]: true for a new tensor, or one to
+ * fill, which must not share memory with the tile. It lands in the result table on top of the
+ * stack. NULL when it is not asked for. */
+static void *output_field(lua_State *L, const rondo_tile *tile, const char *name, rondo_dtype dtype,
+                          int64_t rows, int64_t cols) {
   int kind = lua_getfield(L, 3, name);
   if (kind == LUA_TNIL || (kind == LUA_TBOOLEAN && !lua_toboolean(L, -1))) {
     lua_pop(L, 1);
     return NULL;
   }
-  void *data;
   if (kind == LUA_TBOOLEAN) {
     lua_pop(L, 1);
-    data = rondo_push_tensor(L, dtype, 2, (int64_t[]){rows, cols})->data;
-  } else {
-    int64_t count = 0;
-    if (!checked_mul_i64(rows, cols, &count)) luaL_error(L, "tile too large");
-    data = buffer_field(L, 3, name, dtype, count);
+    rondo_push_tensor(L, dtype, 2, (int64_t[]){rows, cols});
+  }
+  int64_t count = 0;
+  if (!checked_mul_i64(rows, cols, &count)) luaL_error(L, "the tile is too large");
+  void *data = check_buffer(L, rondo_test_tensor(L, -1), name, dtype, count, WRITE);
+  if (overlaps(tile, data, (size_t)count * rondo_dtype_size(dtype))) {
+    luaL_error(L, "'%s' must not share memory with the tile", name);
   }
   lua_setfield(L, -2, name);
   return data;
@@ -171,30 +252,28 @@ static int quantize(lua_State *L) {
   rondo_quantizer q = check_quantizer(L, &tile);
   bool columns = q.group_dim == 0;
   int64_t groups = groups_along(&q, &tile);
-  rondo_quantized out = {.values_dtype = RONDO_F32};
-  if (lua_getfield(L, 3, "values_dtype") != LUA_TNIL) out.values_dtype = rondo_check_dtype(L, -1);
-  lua_pop(L, 1);
-  luaL_argcheck(L, out.values_dtype <= RONDO_BF16, 3, "values_dtype is f32, f16 or bf16");
+  rondo_quantized out = {.values_dtype = float_field(L, 3, "values_dtype")};
   lua_newtable(L);
-  out.values = output_field(L, "values", out.values_dtype, tile.rows, tile.cols);
+  out.values = output_field(L, &tile, "values", out.values_dtype, tile.rows, tile.cols);
   bool bytes = q.grid->bits <= 8;
   rondo_dtype code_dtype = q.grid->kind == RONDO_ASYMMETRIC ? RONDO_U8 : RONDO_I8;
-  out.codes = output_field(L, "codes", code_dtype, tile.rows, tile.cols);
+  out.codes = output_field(L, &tile, "codes", code_dtype, tile.rows, tile.cols);
   luaL_argcheck(L, bytes || out.codes == NULL, 3, "codes have at most 8 bits");
   if (tile.ranges == NULL) {
     int64_t rows = columns ? groups : tile.rows, cols = columns ? tile.cols : groups;
-    out.scales = output_field(L, "scale", RONDO_F32, rows, cols);
+    out.scales = output_field(L, &tile, "scale", RONDO_F32, rows, cols);
     if (q.grid->kind == RONDO_ASYMMETRIC && bytes) {
-      out.zeros = output_field(L, "zero", RONDO_U8, rows, cols);
+      out.zeros = output_field(L, &tile, "zero", RONDO_U8, rows, cols);
     }
   }
-  double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2);
+  double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2, WRITE);
   out.want_error = sums != NULL;
   if (sums != NULL) {
     out.error = sums[0];
     out.norm = sums[1];
   }
   rondo_place place;
+  q.pool = rondo_state_pool(L); /* last: nothing below runs Lua */
   if (!rondo_tile_quantize(&q, &tile, &out, &place)) return push_place(L, &place);
   if (sums != NULL) {
     sums[0] = out.error;
@@ -210,6 +289,7 @@ static int ranges(lua_State *L) {
   rondo_quantizer q = check_quantizer(L, &tile);
   luaL_argcheck(L, tile.ranges != NULL, 3, "field 'ranges' is missing");
   rondo_place place;
+  q.pool = rondo_state_pool(L);
   if (!rondo_tile_ranges(&q, &tile, &place)) return push_place(L, &place);
   lua_pushboolean(L, true);
   return 1;
@@ -218,29 +298,25 @@ static int ranges(lua_State *L) {
 /* clear_ranges(tensor) -> tensor: f32 of shape {..., 2}, set to "nothing seen". */
 static int clear_ranges(lua_State *L) {
   const rondo_tensor *t = rondo_check_tensor(L, 1);
-  int64_t count = 1;
-  for (int i = 0; i < t->rank; i++) count *= t->shape[i];
-  luaL_argcheck(L, t->dtype == RONDO_F32 && count % 2 == 0 && !t->read_only, 1,
-                "f32 pairs are expected");
+  int64_t count = 0;
+  luaL_argcheck(L, t->dtype == RONDO_F32 && is_plain(t, &count) && count % 2 == 0 && !t->read_only,
+                1, "row-major pairs of f32 are expected");
   rondo_ranges_clear(t->data, (size_t)count / 2);
   lua_settop(L, 1);
   return 1;
 }
 
 /* params(grid, ranges, options) -> scale f32 [n], zero u8 [n] or nil; or nil, "scale", index.
- * ranges: row-major f32 with n pairs; options: ratio. */
+ * ranges: row-major f32 with n pairs; options: ratio, scale_dtype. */
 static int params(lua_State *L) {
   const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
   const rondo_tensor *t = rondo_check_tensor(L, 2);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  rondo_quantizer q = {.grid = grid, .ratio = 1.0f, .kernels = rondo_state_kernels(L)};
-  q.pool = rondo_state_pool(L);
-  q.scale_dtype = scale_dtype_field(L);
-  if (lua_getfield(L, 3, "ratio") != LUA_TNIL) q.ratio = (float)luaL_checknumber(L, -1);
-  lua_pop(L, 1);
-  int64_t count = 1;
-  for (int i = 0; i < t->rank; i++) count *= t->shape[i];
-  luaL_argcheck(L, t->dtype == RONDO_F32 && count % 2 == 0, 2, "f32 pairs are expected");
+  own_options(L, 3);
+  rondo_quantizer q = {.grid = grid, .ratio = ratio_field(L), .kernels = rondo_state_kernels(L)};
+  q.scale_dtype = float_field(L, 3, "scale_dtype");
+  int64_t count = 0;
+  luaL_argcheck(L, t->dtype == RONDO_F32 && is_plain(t, &count) && count % 2 == 0, 2,
+                "row-major pairs of f32 are expected");
   count /= 2;
   rondo_tensor *scale = rondo_push_tensor(L, RONDO_F32, 1, &count), *zero = NULL;
   if (grid->kind == RONDO_ASYMMETRIC && grid->bits <= 8) {
@@ -249,6 +325,7 @@ static int params(lua_State *L) {
     lua_pushnil(L);
   }
   size_t bad = 0;
+  q.pool = rondo_state_pool(L);
   if (!rondo_ranges_params(&q, t->data, (size_t)count, scale->data,
                            zero == NULL ? NULL : zero->data, &bad)) {
     lua_pushnil(L);
@@ -265,13 +342,16 @@ static int losses(lua_State *L) {
   rondo_tile tile;
   rondo_quantizer q = check_quantizer(L, &tile);
   lua_getfield(L, 3, "ratios");
-  const rondo_tensor *ratios = rondo_check_tensor(L, -1);
-  luaL_argcheck(L, ratios->rank == 1 && ratios->dtype == RONDO_F32, 3, "ratios are f32 [n]");
-  luaL_argcheck(L, ratios->shape[0] < 2 || ratios->stride[0] == 1, 3, "ratios are contiguous");
-  int64_t count = ratios->shape[0];
-  double *loss = buffer_field(L, 3, "losses", RONDO_F64, count);
+  const rondo_tensor *ratios = rondo_test_tensor(L, -1);
+  luaL_argcheck(L, ratios != NULL, 3, "field 'ratios' must be a tensor");
+  int64_t count = 0;
+  luaL_argcheck(L, ratios->rank == 1 && ratios->dtype == RONDO_F32 && is_plain(ratios, &count), 3,
+                "ratios are contiguous f32 [n]");
+  luaL_argcheck(L, count > 0, 3, "at least one ratio is needed");
+  double *loss = buffer_field(L, 3, "losses", RONDO_F64, count, WRITE);
   luaL_argcheck(L, loss != NULL, 3, "field 'losses' is missing");
   rondo_place place;
+  q.pool = rondo_state_pool(L);
   if (!rondo_tile_losses(&q, &tile, ratios->data, (size_t)count, loss, &place)) {
     return push_place(L, &place);
   }
@@ -284,8 +364,8 @@ static int losses(lua_State *L) {
 static int squared_error(lua_State *L) {
   rondo_tile x = check_tile(L, 1), y = check_tile(L, 2);
   luaL_argcheck(L, x.rows == y.rows && x.cols == y.cols, 2, "the tiles' shapes differ");
-  luaL_checktype(L, 3, LUA_TTABLE);
-  double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2);
+  own_options(L, 3);
+  double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2, WRITE);
   luaL_argcheck(L, sums != NULL, 3, "field 'sums' is missing");
   x.weight = weight_field(L, 3, x.cols);
   rondo_quantizer q = {
@@ -307,11 +387,11 @@ static int dequantize(lua_State *L) {
                 "codes are bytes [rows, cols]");
   int64_t rows = codes->shape[0], cols = codes->shape[1];
   rondo_quantizer q = {.grid = grid, .group_size = luaL_checkinteger(L, 5)};
-  q.group_dim = (int)luaL_checkinteger(L, 6);
+  q.group_dim = small_argument(L, 6, 0, 1, "group_dim is 0 or 1");
   luaL_argcheck(L, q.group_size >= 1, 5, "group_size is at least 1");
-  luaL_argcheck(L, q.group_dim == 0 || q.group_dim == 1, 6, "group_dim is 0 or 1");
-  int64_t count = q.group_dim == 0 ? ceil_div_i64(rows, q.group_size) * cols
-                                   : rows * ceil_div_i64(cols, q.group_size);
+  int64_t size = 0, count = q.group_dim == 0 ? ceil_div_i64(rows, q.group_size) * cols
+                                             : rows * ceil_div_i64(cols, q.group_size);
+  luaL_argcheck(L, checked_mul_i64(rows, cols, &size), 2, "too many codes");
   lua_settop(L, 7);
   lua_createtable(L, 0, 4); /* the buffers under names, for buffer_field */
   static const char *const names[] = {"codes", "scale", "zero", "values"};
@@ -320,11 +400,11 @@ static int dequantize(lua_State *L) {
     lua_pushvalue(L, places[i]);
     lua_setfield(L, 8, names[i]);
   }
-  const uint8_t *bytes = buffer_field(L, 8, "codes", codes->dtype, rows * cols);
-  const float *scale = buffer_field(L, 8, "scale", RONDO_F32, count);
-  const uint8_t *zero = buffer_field(L, 8, "zero", RONDO_U8, count);
+  const uint8_t *bytes = buffer_field(L, 8, "codes", codes->dtype, size, READ);
+  const float *scale = buffer_field(L, 8, "scale", RONDO_F32, count, READ);
+  const uint8_t *zero = buffer_field(L, 8, "zero", RONDO_U8, count, READ);
   luaL_argcheck(L, scale != NULL, 3, "scales are missing");
-  float *values = buffer_field(L, 8, "values", RONDO_F32, rows * cols);
+  float *values = buffer_field(L, 8, "values", RONDO_F32, size, WRITE);
   if (values == NULL) {
     values = rondo_push_tensor(L, RONDO_F32, 2, (int64_t[]){rows, cols})->data;
   } else {
@@ -347,14 +427,12 @@ typedef struct {
 
 /* bits, word dtype, dim at idx, idx+1, idx+2. */
 static packing check_packing(lua_State *L, int idx, int64_t rows, int64_t cols) {
-  packing p = {.bits = (int)luaL_checkinteger(L, idx), .rows = rows, .cols = cols};
-  luaL_argcheck(L, p.bits >= 1 && p.bits <= 8, idx, "bits are 1 to 8");
+  packing p = {.bits = small_argument(L, idx, 1, 8, "bits are 1 to 8"), .rows = rows, .cols = cols};
   p.dtype = rondo_check_dtype(L, idx + 1);
   bool word =
       p.dtype == RONDO_I8 || p.dtype == RONDO_I16 || p.dtype == RONDO_I32 || p.dtype == RONDO_I64;
   luaL_argcheck(L, word, idx + 1, "words are i8, i16, i32 or i64");
-  p.dim = (int)luaL_checkinteger(L, idx + 2);
-  luaL_argcheck(L, p.dim == 0 || p.dim == 1, idx + 2, "the packed dimension is 0 or 1");
+  p.dim = small_argument(L, idx + 2, 0, 1, "the packed dimension is 0 or 1");
   p.fields = (int)rondo_dtype_bits(p.dtype) / p.bits;
   p.word_rows = p.dim == 1 ? rows : ceil_div_i64(rows, p.fields);
   p.word_cols = p.dim == 1 ? ceil_div_i64(cols, p.fields) : cols;

@@ -29,6 +29,7 @@ typedef struct {
 
 typedef struct {
   purpose purpose;
+  float ratio; /* of the quantizer, rounded in a task: there the rounding mode is known */
   const rondo_quantizer *q;
   const rondo_tile *tile, *other; /* other: the second tile of ERRORS */
   rondo_quantized *out;
@@ -39,7 +40,9 @@ typedef struct {
   double *row_sums; /* [rows][2]: error, norm */
   const float *ratios;
   size_t ratio_count;
-  double *task_losses;                    /* [tasks][ratio_count] */
+  double *task_losses; /* [tasks][ratio_count] */
+  size_t tasks;
+  double *error, *norm, *losses;          /* what the sums are added to at the end */
   scratch *scratch;                       /* one per worker */
   _Atomic uint64_t bad_weight, bad_scale; /* smallest row-major index found so far */
   atomic_bool no_memory;
@@ -124,7 +127,7 @@ static bool group_params(job *j, int64_t line, int64_t group, const float *x, si
     *range = (rondo_range){INFINITY, -INFINITY};
     k->widen_range(x, n, range);
   }
-  *params = k->params_of(j->q->grid, *range, j->q->ratio);
+  *params = k->params_of(j->q->grid, *range, j->ratio);
   return isfinite(stored_scale(j->q, params->scale));
 }
 
@@ -226,6 +229,11 @@ static void finish_row(job *j, int64_t row, const double *lanes) {
 
 /* ---- Tasks ---- */
 
+/* Values of scales that are rounded for storage are computed from codes, wanted or not. */
+static uint8_t *scratch_codes(const job *j, const scratch *s, bool values) {
+  return values && j->q->scale_dtype != RONDO_F32 ? s->codes : NULL;
+}
+
 /* Groups along the columns: rows of one task, piece by piece. */
 static void row_task(void *context, size_t task, int worker) {
   job *j = context;
@@ -241,7 +249,7 @@ static void row_task(void *context, size_t task, int worker) {
     double lanes[32] = {0};
     for (int64_t col = 0; col < tile->cols; col += piece) {
       int64_t n = smallest(piece, tile->cols - col);
-      uint8_t *codes = NULL;
+      uint8_t *codes = scratch_codes(j, s, need_values);
       if (quantizing && j->out->codes != NULL) codes = j->out->codes + row * tile->cols + col;
       load(j, tile, row, col, n, s->x);
       bool specials = treat_specials(j, s->x, n, row, col, false);
@@ -280,8 +288,9 @@ static void strip_task(void *context, size_t task, int worker) {
   double *loss = j->purpose == LOSSES ? j->task_losses + task * j->ratio_count : NULL;
   gather(j, col, width, s->x);
   for (int64_t c = 0; c < width; c++) {
-    uint8_t *codes = quantizing && j->out->codes != NULL ? s->codes : NULL;
     float *y = quantizing && j->values != NULL ? s->y : NULL;
+    bool want_codes = quantizing && j->out->codes != NULL;
+    uint8_t *codes = want_codes ? s->codes : scratch_codes(j, s, y != NULL);
     float *weight = NULL;
     if (tile->weight != NULL && loss != NULL) { /* one weight for the whole column */
       weight = s->y;
@@ -289,7 +298,7 @@ static void strip_task(void *context, size_t task, int worker) {
     }
     quantize_line(j, col + c, 0, s->x + c * rows, rows, y, codes, weight, loss);
     for (int64_t i = 0; i < rows && y != NULL; i++) j->values[i * tile->cols + col + c] = y[i];
-    for (int64_t i = 0; i < rows && codes != NULL; i++) {
+    for (int64_t i = 0; i < rows && want_codes; i++) {
       j->out->codes[i * tile->cols + col + c] = codes[i];
     }
   }
@@ -386,6 +395,13 @@ static bool judge(job *j, rondo_place *place) {
   return place->status == RONDO_OK;
 }
 
+static void begin_task(void *context, size_t task, int worker) {
+  (void)task;
+  (void)worker;
+  job *j = context;
+  j->ratio = (float)j->q->ratio;
+}
+
 /* Runs the job's tasks: rows, or strips of columns and then rows. */
 static bool run(job *j, rondo_place *place) {
   const rondo_tile *tile = j->tile;
@@ -398,7 +414,9 @@ static bool run(job *j, rondo_place *place) {
   atomic_init(&j->bad_weight, UINT64_MAX);
   atomic_init(&j->bad_scale, UINT64_MAX);
   atomic_init(&j->no_memory, !reserve(j, tasks));
+  j->tasks = tasks;
   if (!atomic_load(&j->no_memory)) {
+    rondo_pool_run(j->q->pool, 1, begin_task, j);
     rondo_task task = columns ? strip_task : j->purpose == ERRORS ? error_task : row_task;
     rondo_pool_run(j->q->pool, tasks, task, j);
   }
@@ -410,10 +428,32 @@ static bool run(job *j, rondo_place *place) {
   return good;
 }
 
-static void add_rows(const job *j, double *error, double *norm) {
-  for (int64_t row = 0; row < j->tile->rows && j->row_sums != NULL; row++) {
-    *error += j->row_sums[2 * row];
-    *norm += j->row_sums[2 * row + 1];
+/* Folding is a task too, for its floating-point environment. */
+static void add_rows_task(void *context, size_t task, int worker) {
+  (void)task;
+  (void)worker;
+  const job *j = context;
+  for (int64_t row = 0; row < j->tile->rows; row++) {
+    *j->error += j->row_sums[2 * row];
+    *j->norm += j->row_sums[2 * row + 1];
+  }
+}
+
+static void add_rows(job *j, double *error, double *norm) {
+  if (j->row_sums == NULL) return;
+  j->error = error;
+  j->norm = norm;
+  rondo_pool_run(j->q->pool, 1, add_rows_task, j);
+}
+
+static void add_losses_task(void *context, size_t task, int worker) {
+  (void)task;
+  (void)worker;
+  const job *j = context;
+  for (size_t t = 0; t < j->tasks; t++) {
+    for (size_t r = 0; r < j->ratio_count; r++) {
+      j->losses[r] += j->task_losses[t * j->ratio_count + r];
+    }
   }
 }
 
@@ -450,7 +490,8 @@ static void params_task(void *context, size_t task, int worker) {
   (void)worker;
   params_job *j = context;
   for (; j->good < j->count; j->good++) {
-    rondo_params p = j->q->kernels->params_of(j->q->grid, j->ranges[j->good], j->q->ratio);
+    float ratio = (float)j->q->ratio;
+    rondo_params p = j->q->kernels->params_of(j->q->grid, j->ranges[j->good], ratio);
     if (!isfinite(stored_scale(j->q, p.scale))) return;
     if (j->scales != NULL) j->scales[j->good] = p.scale;
     if (j->zeros != NULL) j->zeros[j->good] = (uint8_t)(int32_t)p.zero;
@@ -470,12 +511,8 @@ bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const f
   job j = {.purpose = LOSSES, .q = q, .tile = tile, .ratios = ratios, .ratio_count = count};
   bool good = run(&j, place);
   if (good && j.task_losses != NULL) {
-    bool columns = q->group_dim == 0;
-    int64_t tasks =
-        ceil_div_i64(columns ? tile->cols : tile->rows, columns ? STRIP : j.rows_per_task);
-    for (int64_t t = 0; t < tasks; t++) {
-      for (size_t r = 0; r < count; r++) loss[r] += j.task_losses[(size_t)t * count + r];
-    }
+    j.losses = loss;
+    rondo_pool_run(q->pool, 1, add_losses_task, &j);
   }
   release(&j);
   return good;

@@ -17,7 +17,7 @@ typedef struct rondo_quantizer {
   const rondo_grid *grid;
   int group_dim;           /* 1: along the columns of a row, 0: along the rows of a column */
   int64_t group_size;      /* at least 1 */
-  float ratio;             /* clip ratio (quantile), in (0, 1] */
+  double ratio;            /* clip ratio (quantile), in (0, 1]; used as f32 */
   rondo_dtype scale_dtype; /* f32, f16 or bf16: the type that scales are stored in; codes come from
                               the f32 scale, dequantized values from the stored one */
   bool keep_nonfinite;     /* NaN and infinity pass through and count as 0; otherwise an error */
