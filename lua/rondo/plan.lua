@@ -51,9 +51,6 @@ plan.description = {
                   check = function(value) return scale_names[value] end },
   shard_size = { kind = "number", min = 1, default = 5e9 },
   nonfinite = { kind = "choice", choices = { "error", "keep" }, default = "error" },
-  -- As rtn.rtn_quantize: lm_head and routers are quantized too, and a codebook with other than 4
-  -- bits means the integer rule.
-  reference = { kind = "boolean", default = false },
 }
 
 local layer_rules = {
@@ -135,15 +132,28 @@ local function check_bits(where, o, bits)
   end
 end
 
-local function check_options(where, model, given, level)
+-- Options that would do nothing. The reference function takes them all the same.
+local function check_combination(where, o)
+  if o.mse_search and o.quantile ~= 1 then
+    error(where .. ": mse_search finds the clip ratio itself; leave quantile out", 0)
+  end
+  local symmetric = o.scheme == "sym" and o.dtype == "int"
+  if o.full_range and not symmetric and not next(o.config or {}) then
+    error(where .. ": full_range needs scheme = \"sym\" and dtype = \"int\"", 0)
+  end
+end
+
+local function check_options(where, model, given, level, reference)
   if not require("rondo.model").is_model(model) then
     error(string.format("%s: a model from rondo.open is expected, not a %s", where, type(model)),
           level + 1)
   end
   local o = options.check(where, given, plan.description, level + 1)
+  o.reference, o.schemes = reference or false, {}
   check_bits(where, o, o.bits)
-  if o.mse_search and o.quantile ~= 1 and not o.reference then
-    error(where .. ": mse_search finds the clip ratio itself; leave quantile out", 0)
+  if not reference then check_combination(where, o) end
+  if o.nonfinite == "keep" and o.format == "packed" then
+    error(where .. ": nonfinite = \"keep\" is for values: codes cannot hold NaN or infinity", 0)
   end
   o.exclude = check_exclude(where, model, o.exclude)
   o.config = check_config(where, model, o.config)
@@ -157,17 +167,21 @@ end
 
 local quantizable = { f32 = true, f16 = true, bf16 = true }
 
--- The scheme of a layer. Groups run along the input channels for group_dim 1; a transposed layer
--- keeps those in its rows.
+-- The scheme of a layer, one object for all layers that have the same. Groups run along the input
+-- channels for group_dim 1; a transposed layer keeps those in its rows.
 local function layer_scheme(o, layer, config)
   local bits = config and config.bits or o.bits
   local data_type = bits == 4 and o.dtype or "int"
   local flip = layer.transposed and 1 - o.group_dim or o.group_dim
-  return scheme_of.new {
+  local fields = {
     data_type = data_type, bits = bits, scheme = config and config.scheme or o.scheme,
     full_range = o.full_range, group_size = config and config.group_size or o.group_size,
     group_dim = flip, quantile = config and (config.quantile or 1.0) or o.quantile,
   }
+  local key = table.concat({ data_type, bits, fields.scheme, fields.group_size, flip,
+                             string.format("%a", fields.quantile) }, " ")
+  if not o.schemes[key] then o.schemes[key] = scheme_of.new(fields) end
+  return o.schemes[key]
 end
 
 local linear = { linear = true, lm_head = true, router = true, expert = true }
@@ -332,10 +346,14 @@ local function row_of(job, info)
 end
 
 local function add_totals(made)
-  local t = { tensors = #made.rows, quantized = 0, weights = 0, bytes_before = 0, bytes_after = 0 }
+  local t = { tensors = #made.rows, quantized = 0, weights = 0, tensor_bytes = 0, bytes_before = 0,
+              bytes_after = 0 }
   local quantized_bytes = 0
+  for _, file in ipairs(made.model.checkpoint:files()) do
+    t.bytes_before = t.bytes_before + file.size
+  end
   for i, row in ipairs(made.rows) do
-    t.bytes_before = t.bytes_before + row.bytes_before
+    t.tensor_bytes = t.tensor_bytes + row.bytes_before
     if row.action == "quantize" then
       t.quantized = t.quantized + 1
       t.weights = t.weights + made.jobs[i].weights
@@ -417,8 +435,10 @@ end
 -- @return { model, options, jobs, rows, shards, files, totals }; rows: one per source tensor in the
 --         model's order, for people; files: { name, size } of every weight file and the index
 -- Raises for options that make no sense; `where` names the caller in messages.
-function plan.make(model, given, level, where)
-  local o = check_options(where or "plan", model, given, (level or 1) + 1)
+-- @param reference  as rtn.rtn_quantize: lm_head and routers are quantized too, a codebook with
+--                   other than 4 bits means the integer rule, options without effect are accepted
+function plan.make(model, given, level, where, reference)
+  local o = check_options(where or "plan", model, given, (level or 1) + 1, reference)
   if model.quantization and model.quantization ~= "rondo" then
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"

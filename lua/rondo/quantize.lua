@@ -22,8 +22,9 @@ local own_files = { ["config.json"] = true, ["model.safetensors.index.json"] = t
                     ["rondo-report.json"] = true }
 
 -- Names of the model folder's small files that go along, and of the files left behind.
-local function side_files(folder)
-  local copied, left = {}, {}
+local function side_files(model)
+  local folder, copied, left, own = model.folder, {}, {}, {}
+  for _, file in ipairs(model.checkpoint:files()) do own[file.path:match("[^/]+$")] = true end
   for name in lfs.dir(folder) do
     local path = folder .. "/" .. name
     local kind = lfs.attributes(path, "mode")
@@ -31,7 +32,7 @@ local function side_files(folder)
     if kind == "file" and name:sub(1, 1) ~= "." and not own_files[name] then
       local small = lfs.attributes(path, "size") <= LARGEST_SIDE_FILE
       if weight_files[extension] or name:match("%.index%.json$") or not small then
-        if extension ~= "safetensors" then left[#left + 1] = name end
+        if not own[name] then left[#left + 1] = name end
       else
         copied[#copied + 1] = name
       end
@@ -125,7 +126,7 @@ local function progress_counter(made, progress)
     local row = made.rows[i]
     before[job], after[job], name_of[job] = row.bytes_before, row.bytes_after, row.name
   end
-  local finished_bytes, written, total = 0, 0, made.totals.bytes_before
+  local finished_bytes, written, total = 0, 0, made.totals.tensor_bytes
   local function advance(job, bytes)
     written = written + bytes
     if not progress or written >= after[job] then return end
@@ -183,7 +184,8 @@ local function fill(made, out, progress)
   if not results then return nil, message, code end
   local report = report_of.make(made, results)
   if made.model.folder then
-    report.copied_files, report.left_files = side_files(made.model.folder)
+    local copied, left = side_files(made.model)
+    report.copied_files, report.left_files = json.array(copied), json.array(left)
   end
   local done
   done, message, code = write_side_files(made, out, report)

@@ -88,15 +88,26 @@ local function ordered(fields, names)
   return json.object(pairs_of)
 end
 
---- The report as JSON text, fields in a fixed order.
+-- A list with a line for each of its items.
+local function in_lines(items)
+  if #items == 0 then return "[]" end
+  return "[\n    " .. table.concat(items, ",\n    ") .. "\n  ]"
+end
+
+--- The report as JSON text, fields in a fixed order, a line for each layer.
 function report.text(made)
-  local shown = {}
-  for name, value in pairs(made) do shown[name] = value end
-  shown.totals = ordered(made.totals, total_order)
-  shown.layers = json.array {}
-  for i, layer in ipairs(made.layers) do shown.layers[i] = ordered(layer, layer_order) end
-  shown.copied_files, shown.left_files = json.array(made.copied_files), json.array(made.left_files)
-  return json.encode(ordered(shown, order), { indent = 2 }) .. "\n"
+  local layers, parts = {}, {}
+  for i, layer in ipairs(made.layers) do
+    layers[i] = json.encode(ordered(layer, layer_order))
+  end
+  local special = { totals = json.encode(ordered(made.totals, total_order), { indent = 2 }),
+                    layers = in_lines(layers) }
+  for i, name in ipairs(order) do
+    local value = special[name] or json.encode(made[name], { indent = 2 })
+    if name ~= "layers" then value = value:gsub("\n", "\n  ") end
+    parts[i] = string.format('  "%s": %s', name, value)
+  end
+  return "{\n" .. table.concat(parts, ",\n") .. "\n}\n"
 end
 
 return report

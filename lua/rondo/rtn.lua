@@ -124,8 +124,7 @@ end
 -- The matrix's shape [rows, n] in terms of the weight's: rank 3 keeps its slices.
 local function restored(tensor, shape)
   if tensor == nil or #shape ~= 3 then return tensor end
-  local groups = tensor.shape[2]
-  return tensor:reshape { shape[1], tensor.shape[1] // math.max(shape[1], 1), groups }
+  return tensor:reshape { shape[1], shape[2], tensor.shape[2] }
 end
 
 -- Raises for a NaN, an infinity or an overflowing scale; `matrix` is the tile they are in.
@@ -302,8 +301,8 @@ function rtn.rtn_quantize(model, o)
     config = o.weight_config, format = o.return_int and "packed" or "fake", dtype = o.data_type,
     full_range = o.enable_full_range, mse_search = o.enable_mse_search, group_dim = o.group_dim,
     compression_dtype = o.compression_dtype, compression_dim = o.compression_dim,
-    scale_dtype = o.scale_dtype, nonfinite = o.nonfinite, reference = true,
-  }, 2)
+    scale_dtype = o.scale_dtype, nonfinite = o.nonfinite,
+  }, 2, "rtn_quantize", true)
   if not made then return nil, message, code end
   for _, job in ipairs(made.jobs) do
     if job.action == "quantize" then

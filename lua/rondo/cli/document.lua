@@ -7,7 +7,7 @@ local output = require "rondo.cli.output"
 
 local document = {}
 
-local Records = { __name = "rondo.records" }
+local Records = { __name = "rondo.records" } -- nothing but this command holds it
 
 --- A list of objects for document.write.
 -- @param entries   list of tables

@@ -7,9 +7,17 @@
 
 local cli = {}
 
-local function version()
+-- The instruction set in use; RONDO_ISA may name one that is unknown or not supported here.
+local function isa()
+  local good, name = pcall(require("rondo.core").isa)
+  if not good then error { usage = tostring(name) } end
+  return name
+end
+
+local function show_version()
   local core = require "rondo.core"
-  return ("rondo %s (%s kernels, %s)\n"):format(core.version, core.isa(), _VERSION)
+  local text = ("rondo %s (%s kernels, %s)\n"):format(core.version, isa(), _VERSION)
+  return io.stdout:write(text) and true
 end
 
 local function fail(message)
@@ -46,6 +54,8 @@ local function execute(args)
   local output = require "rondo.cli.output"
   if o.help then return output.text(o.help) end
   output.catch_warnings()
+  isa()
+  collectgarbage("incremental", 120, 200) -- models of 100,000 tensors: memory before speed
   if o.threads then require("rondo.core").threads(o.threads) end
   local done, why = require("rondo.cli." .. o.command)(o)
   if not done then return nil, why end
@@ -57,15 +67,11 @@ end
 -- @return the exit code
 function cli.main(args)
   local first = args[1]
-  if first == "--version" then
-    io.stdout:write(version())
-    return 0
-  end
   if first == "run" and args[2] and (args[2] == "-" or args[2]:sub(1, 1) ~= "-") then
     local script_args = table.move(args, 3, #args, 1, {})
     return require "rondo.cli.run"(args[2], script_args, args[0] or "rondo")
   end
-  local done, problem = guarded(execute, args)
+  local done, problem = guarded(first == "--version" and show_version or execute, args)
   if done then return 0 end
   if type(problem) == "table" then return misused(problem) end
   return fail(problem)

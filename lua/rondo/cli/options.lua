@@ -69,7 +69,7 @@ local quantization = {
     "Integers with a zero point (asym) or without (sym) (default: asym)." },
   { "--dtype", "dtype", "NAME", choice { "int", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1" },
     "What codes stand for: int, nf4, fp4, fp4_e2m1, fp4_e2m1_bnb or e2m1; all but int have 4 bits "
-      .. "and no zero point, so asym and other --bits are refused with them (default: int)." },
+      .. "and no zero point, whatever --scheme says (default: int)." },
   { "--group-dim", "group_dim", "D", integer(0, 1),
     "Groups run along the input (1) or the output channels (0) (default: 1)." },
   { "--full-range", "full_range", nil, nil,
@@ -132,18 +132,16 @@ cli_options.of = {
 
 -- ---- What goes together ----
 
-local packed_only = { { "compression_dtype", "--compression-dtype" },
-                      { "compression_dim", "--compression-dim" },
-                      { "scale_dtype", "--scale-dtype" } }
+-- With the defaults, which may be spelled out anywhere.
+local packed_only = { { "compression_dtype", "--compression-dtype", "int32" },
+                      { "compression_dim", "--compression-dim", 1 },
+                      { "scale_dtype", "--scale-dtype", "float32" } }
 
 local function codebook_conflict(o)
   if o.bits and o.bits ~= 4 then
     return ("option '--bits' must be 4 with --dtype %s, not %d"):format(o.dtype, o.bits)
   elseif o.full_range then
     return ("option '--full-range' does nothing with --dtype %s; leave it out"):format(o.dtype)
-  elseif o.scheme == "asym" then
-    return ("option '--scheme' must be sym or left out with --dtype %s, which has no zero point")
-      :format(o.dtype)
   end
 end
 
@@ -156,6 +154,10 @@ local function full_range_conflict(o)
 end
 
 local function quantization_conflict(o)
+  if o.out == "" then return "argument 'OUT' must name a folder" end
+  if o.nonfinite == "keep" and o.format == "packed" then
+    return "option '--nonfinite' keep needs --format fake: codes cannot hold NaN or infinity"
+  end
   if o.dtype and o.dtype ~= "int" then
     local conflict = codebook_conflict(o)
     if conflict then return conflict end
@@ -173,7 +175,7 @@ local function quantization_conflict(o)
     return nil
   end
   for _, option in ipairs(packed_only) do
-    if o[option[1]] ~= nil then
+    if o[option[1]] ~= nil and o[option[1]] ~= option[3] then
       return ("option '%s' needs --format packed"):format(option[2])
     end
   end

@@ -69,18 +69,16 @@ function packed.config(made)
   return { quant_method = "rondo", schema = 1, format = "packed", layers = layers }
 end
 
---- The same as JSON text, layers in the model's order.
+--- The same as JSON text: a line for each layer, in the model's order.
 function packed.config_text(made)
-  local json, layers = require "rondo.json", {}
+  local json, lines = require "rondo.json", {}
   each_layer(made, function(path, fields)
     local list = {}
     for i, name in ipairs(field_order) do list[i] = { name, fields[name] } end
-    layers[#layers + 1] = { path, json.object(list) }
+    lines[#lines + 1] = json.encode(path) .. ": " .. json.encode(json.object(list))
   end)
-  return json.encode(json.object {
-    { "quant_method", "rondo" }, { "schema", 1 }, { "format", "packed" },
-    { "layers", json.object(layers) },
-  }, { indent = 2 })
+  return string.format('{\n  "quant_method": "rondo",\n  "schema": 1,\n  "format": "packed",\n'
+                       .. '  "layers": {\n    %s\n  }\n}', table.concat(lines, ",\n    "))
 end
 
 -- ---- Reading ----

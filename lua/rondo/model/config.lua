@@ -9,6 +9,9 @@ local json = require "rondo.json"
 local lfs = require "lfs"
 local text = require "rondo.model.text"
 
+-- Real files have some 100 KB; one that describes 100,000 packed layers has some 30 MB.
+local MOST_BYTES = 256 * 1024 * 1024
+
 local config = {}
 
 -- Whole numbers and their ranges, here and in the config of the language model inside.
@@ -83,7 +86,7 @@ function config.read(path)
     error(("bad argument #1 to 'config' (string expected, got %s)"):format(type(path)), 2)
   end
   if lfs.attributes(path, "mode") == "directory" then path = path .. "/config.json" end
-  local bytes, message, code = core.read_file(path) -- at most 16 MiB; real ones have some 100 KB
+  local bytes, message, code = core.read_file(path, MOST_BYTES)
   if not bytes then return nil, message, code end
   return decode(bytes, path)
 end
