@@ -218,6 +218,8 @@ describe("functions of one tensor", function()
     check(T { 2, -2, -1.5 } ^ 65, "f32", { 2.0 ^ 65, -2.0 ^ 65, f32(-1.5 ^ 65) })
     check(T { 0, 1, -1, nan } ^ 0, "f32", { 1, 1, 1, 1 })
     check(T { 8, -8, 0 } ^ (1 / 3), "f32", { 2, nan, 0 })
+    check(T { -2, -1, 0, 1, inf, -inf } ^ nan, "f32", { nan, nan, nan, nan, nan, nan })
+    check(T { -2, -0.5, -1 } ^ inf, "f32", { inf, 0, 1 })
     check(T { 2 } ^ T { 10 }, "f32", { 1024 })
   end)
 

@@ -47,8 +47,13 @@ int rondo_raise(lua_State *L, const rondo_error *e);
 /* The dtype named by the string at idx ("bf16", "bfloat16", ...); raises, listing all names. */
 rondo_dtype rondo_check_dtype(lua_State *L, int idx);
 
-/* This state's thread pool, made at first use, joined when the state closes. */
+/* This state's thread pool, made at first use, joined when the state closes. Its number of threads
+ * may change whenever Lua allocates: a finalizer may call threads(n). */
 rondo_pool *rondo_state_pool(lua_State *L);
+
+/* Pushes memory of `bytes` bytes for each thread of the state's pool, contents undefined. Good for
+ * work that is begun before Lua is called again. [-0, +1] */
+void *rondo_push_per_thread(lua_State *L, size_t bytes);
 
 /* The kernels in use; raises when RONDO_ISA asks for what this processor cannot run. */
 const rondo_kernels *rondo_state_kernels(lua_State *L);

@@ -43,9 +43,8 @@ static int stats(lua_State *L) {
   rondo_array x = check_array(L, 1);
   rondo_stats *state = check_state(L, 2, RONDO_F64, 8);
   const rondo_kernels *k = rondo_state_kernels(L);
-  rondo_pool *pool = rondo_state_pool(L);
   rondo_stats *scratch = push_scratch(L, blocks_of(x), sizeof *scratch);
-  rondo_stats_add(pool, k, x, state, scratch);
+  rondo_stats_add(rondo_state_pool(L), k, x, state, scratch);
   return 0;
 }
 
@@ -56,9 +55,8 @@ static int difference(lua_State *L) {
   luaL_argcheck(L, x.count == y.count, 2, "the tensors differ in their number of elements");
   rondo_difference *state = check_state(L, 3, RONDO_F64, 3);
   const rondo_kernels *k = rondo_state_kernels(L);
-  rondo_pool *pool = rondo_state_pool(L);
   rondo_difference *scratch = push_scratch(L, blocks_of(x), sizeof *scratch);
-  rondo_difference_add(pool, k, x, y, state, scratch);
+  rondo_difference_add(rondo_state_pool(L), k, x, y, state, scratch);
   return 0;
 }
 
@@ -73,9 +71,9 @@ static int histogram(lua_State *L) {
   luaL_argcheck(L, bins >= 1 && bins <= 1 << 20, 4, "1 to 2^20 bars are expected");
   int64_t *counts = check_state(L, 4, RONDO_I64, bins);
   const rondo_kernels *k = rondo_state_kernels(L);
+  int64_t *scratch = rondo_push_per_thread(L, (size_t)bins * sizeof *scratch);
   rondo_pool *pool = rondo_state_pool(L);
   size_t all = (size_t)bins * (size_t)rondo_pool_threads(pool);
-  int64_t *scratch = push_scratch(L, all, sizeof *scratch);
   memset(scratch, 0, all * sizeof *scratch);
   rondo_histogram_add(pool, k, x, low, high, (size_t)bins, counts, scratch);
   return 0;

@@ -53,6 +53,9 @@ rondo_tensor *rondo_push_row_major(lua_State *L, int idx);
  * floats. */
 void rondo_push_element(lua_State *L, rondo_dtype dtype, const void *element);
 
+/* An element as a double, rounded to nearest whatever the host has set. Arithmetic types. */
+double rondo_element_number(const rondo_kernels *k, rondo_dtype dtype, const void *element);
+
 /* Writes the Lua value at idx as one element. False and a message without position on the stack
  * when the dtype cannot hold it. */
 bool rondo_store_element(lua_State *L, int idx, rondo_dtype dtype, void *element);

@@ -127,7 +127,7 @@ static bool apply_part(lua_State *L, rondo_tensor *view, int d, const slice_part
     return false;
   }
   /* One past the end may start an empty range: "1:0", "4:3". */
-  bool none = part->has_first && part->has_last && part->first >= 1 && part->first <= size + 1 &&
+  bool none = part->has_first && part->has_last && part->first >= 1 && part->first - 1 <= size &&
               part->last == part->first - 1;
   if (none || (size == 0 && !part->has_first && !part->has_last)) {
     rondo_tensor_slice(view, d, 0, 0);
@@ -210,6 +210,8 @@ static int take_masked(lua_State *L, const rondo_tensor *t) {
   const rondo_tensor *mask = check_mask(L, t);
   int64_t count = count_true(L, mask);
   rondo_tensor *result = rondo_push_tensor(L, t->dtype, 1, &count);
+  /* Finalizers run in allocations, and may write to the mask. */
+  if (count_true(L, mask) != count) luaL_error(L, "a finalizer has changed the mask in use");
   rondo_take_masked(t, mask, result->data);
   return 1;
 }
@@ -254,7 +256,7 @@ static const rondo_tensor *value_tensor(lua_State *L, rondo_dtype dtype) {
 static void assign_value(lua_State *L, const rondo_tensor *target) {
   rondo_tensor value = *value_tensor(L, target->dtype);
   rondo_require_arithmetic(L, &value, "assignment");
-  if (value.rank > 0 && rondo_tensor_overlap(target, &value)) value = *rondo_push_copy(L, 3);
+  if (rondo_tensor_overlap(target, &value)) value = *rondo_push_copy(L, 3);
   rondo_tensor source = value;
   if (!rondo_tensor_broadcast(&source, target->rank, target->shape)) {
     char from[RONDO_SHAPE_TEXT], to[RONDO_SHAPE_TEXT];
@@ -275,6 +277,13 @@ static void put_masked(lua_State *L, const rondo_tensor *t) {
     rondo_put_masked(t, mask, value->data, true);
     return;
   }
+  /* A row-major copy in t's type, which cannot lie in t's memory. */
+  if (value->dtype != t->dtype) {
+    value = rondo_push_converted(L, 3, t->dtype, false);
+  } else {
+    value = rondo_push_copy(L, 3);
+  }
+  /* Counted after the last allocation: finalizers run in them, and may write to the mask. */
   int64_t wanted = count_true(L, mask), count = rondo_tensor_count(value);
   bool single = value->rank == 0;
   if (!single && (value->rank != 1 || count != wanted)) {
@@ -282,12 +291,6 @@ static void put_masked(lua_State *L, const rondo_tensor *t) {
     rondo_shape_text(value->rank, value->shape, shape, sizeof shape);
     luaL_error(L, "the mask has %I true elements, the value the shape %s", (LUAI_UACINT)wanted,
                shape);
-  }
-  /* A row-major copy in t's type, which cannot lie in t's memory. */
-  if (value->dtype != t->dtype) {
-    value = rondo_push_converted(L, 3, t->dtype, false);
-  } else {
-    value = rondo_push_copy(L, 3);
   }
   rondo_put_masked(t, mask, value->data, single);
 }

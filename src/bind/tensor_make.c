@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "core/element.h"
+#include "core/environment.h"
 #include "core/random.h"
 #include "core/spread.h"
 #include "core/tensor.h"
@@ -15,12 +16,19 @@
 #include <stdio.h>
 #include <string.h>
 
+double rondo_element_number(const rondo_kernels *k, rondo_dtype dtype, const void *element) {
+  double x;
+  rondo_environment host;
+  environment_enter(&host);
+  rondo_load_f64(k, dtype, element, &x, 1);
+  environment_leave(&host);
+  return x;
+}
+
 void rondo_push_element(lua_State *L, rondo_dtype dtype, const void *element) {
   const rondo_kernels *k = rondo_state_kernels(L);
   if (rondo_dtype_is_float(dtype)) {
-    double x;
-    rondo_load_f64(k, dtype, element, &x, 1);
-    lua_pushnumber(L, x);
+    lua_pushnumber(L, rondo_element_number(k, dtype, element));
     return;
   }
   int64_t i;
@@ -28,7 +36,7 @@ void rondo_push_element(lua_State *L, rondo_dtype dtype, const void *element) {
   if (dtype == RONDO_BOOL) {
     lua_pushboolean(L, i != 0);
   } else if (dtype == RONDO_U64 && i < 0) {
-    lua_pushnumber(L, (double)(uint64_t)i);
+    lua_pushnumber(L, rondo_element_number(k, dtype, element));
   } else {
     lua_pushinteger(L, i);
   }
@@ -65,9 +73,18 @@ static bool store_integer(lua_State *L, int idx, rondo_dtype dtype, void *elemen
   return true;
 }
 
+/* One value of another type as an element, rounded as rondo_convert does. */
+static void store_converted(lua_State *L, rondo_dtype from, const void *value, rondo_dtype dtype,
+                            void *element) {
+  const rondo_kernels *k = rondo_state_kernels(L);
+  rondo_environment host;
+  environment_enter(&host);
+  rondo_convert(k, from, value, dtype, element, 1);
+  environment_leave(&host);
+}
+
 bool rondo_store_element(lua_State *L, int idx, rondo_dtype dtype, void *element) {
   idx = lua_absindex(L, idx);
-  const rondo_kernels *k = rondo_state_kernels(L);
   int type = lua_type(L, idx);
   if (dtype == RONDO_BOOL && type == LUA_TBOOLEAN) {
     *(uint8_t *)element = (uint8_t)lua_toboolean(L, idx);
@@ -80,12 +97,12 @@ bool rondo_store_element(lua_State *L, int idx, rondo_dtype dtype, void *element
   }
   if (rondo_dtype_is_float(dtype) && lua_isinteger(L, idx)) {
     int64_t value = lua_tointeger(L, idx);
-    rondo_convert(k, RONDO_I64, &value, dtype, element, 1);
+    store_converted(L, RONDO_I64, &value, dtype, element);
     return true;
   }
   if (rondo_dtype_is_float(dtype) || dtype == RONDO_BOOL) {
     double value = lua_tonumber(L, idx);
-    rondo_convert(k, RONDO_F64, &value, dtype, element, 1);
+    store_converted(L, RONDO_F64, &value, dtype, element);
     return true;
   }
   return store_integer(L, idx, dtype, element);
@@ -232,14 +249,26 @@ static int full(lua_State *L) {
   return 1;
 }
 
-/* How many values lie in first, first + step .. last; raises when that is no number. */
+/* How many values lie in first, first + step .. last, of which both are finite; -1 for a step of 0
+ * or NaN. An infinite step leaves the first. */
+static __attribute__((noinline)) double ramp_length(double first, double last, double step) {
+  environment_barrier();
+  if (step == 0 || step != step) return -1;
+  if (step > 0 ? last < first : last > first) return 0;
+  return isinf(step) ? 1 : floor((last - first) / step) + 1;
+}
+
+/* The same; raises when that is no number. */
 static int64_t arange_count(lua_State *L, double first, double last, double step) {
-  luaL_argcheck(L, step != 0 && step == step, 3, "the step cannot be 0 or NaN");
   luaL_argcheck(L, isfinite(first), 1, "a finite number expected");
   luaL_argcheck(L, isfinite(last), 2, "a finite number expected");
-  double count = floor((last - first) / step) + 1;
+  rondo_environment host;
+  environment_enter(&host);
+  double count = ramp_length(first, last, step);
+  environment_leave(&host);
+  luaL_argcheck(L, count >= 0, 3, "the step cannot be 0 or NaN");
   luaL_argcheck(L, count < 0x1p62, 2, "too many values");
-  return count > 0 ? (int64_t)count : 0;
+  return (int64_t)count;
 }
 
 static void arange_integers(rondo_tensor *t, int64_t first, int64_t step, int64_t n) {
@@ -288,7 +317,7 @@ static int arange(lua_State *L) {
   const rondo_kernels *k = rondo_state_kernels(L);
   if (rondo_dtype_is_float(dtype)) {
     int64_t n = arange_count(L, first, last, step);
-    ramp r = {k, rondo_push_tensor(L, dtype, 1, &n), first, step};
+    ramp r = {k, rondo_push_tensor(L, dtype, 1, &n), first, n > 1 ? step : 0};
     rondo_spread(NULL, n, RAMP_CHUNK, ramp_piece, &r);
     return 1;
   }

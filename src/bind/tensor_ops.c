@@ -195,9 +195,8 @@ static int unary(lua_State *L, rondo_unary op, const char *name) {
     return luaL_error(L, "%s: no arithmetic on a bool tensor (convert with :to(\"i32\"))", name);
   }
   const rondo_kernels *k = rondo_state_kernels(L);
-  rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(t));
   const rondo_tensor *result = rondo_push_tensor(L, dtype, t->rank, t->shape);
-  rondo_apply_unary(pool, k, op, t, result);
+  rondo_apply_unary(rondo_pool_for(L, rondo_tensor_count(t)), k, op, t, result);
   return 1;
 }
 

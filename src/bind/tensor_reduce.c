@@ -4,6 +4,7 @@
 #include "bind/tensor_bind.h"
 
 #include "core/dtype.h"
+#include "core/environment.h"
 #include "core/equal.h"
 #include "core/reduce.h"
 #include "core/summary.h"
@@ -41,8 +42,8 @@ static void push_number(lua_State *L, rondo_reduction op, rondo_dtype dtype, ron
     lua_pushnumber(L, n.real);
   } else if (truth) {
     lua_pushboolean(L, n.whole != 0);
-  } else if (unsigned_value && n.whole < 0) {
-    lua_pushnumber(L, (lua_Number)(uint64_t)n.whole);
+  } else if (unsigned_value) {
+    rondo_push_element(L, RONDO_U64, &n.whole);
   } else {
     lua_pushinteger(L, n.whole + place);
   }
@@ -62,11 +63,11 @@ static int reduce_dimension(lua_State *L, rondo_reduction op, const char *name) 
   memcpy(shape, view.shape, sizeof shape);
   shape[d] = 1;
   const rondo_kernels *k = rondo_state_kernels(L);
-  rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(&view));
   rondo_dtype dtype = rondo_reduced_dtype(op, view.dtype);
   rondo_tensor *result = rondo_push_tensor(L, dtype, view.rank, shape);
   require_elements(L, op, name, view.shape[d] == 0 && rondo_tensor_count(result) > 0);
   rondo_tensor_move_last(&view, d);
+  rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(&view));
   rondo_reduce_lines(pool, k, op, &view, result);
   if (op == RONDO_ARGMIN || op == RONDO_ARGMAX) count_from_one(result);
   if (!keep) rondo_tensor_select(result, d, 0);
@@ -246,8 +247,10 @@ static hist_options check_hist_options(lua_State *L) {
   return o;
 }
 
-/* Fills the bounds that were not given from the values, and makes room between equal ones. */
-static void complete_bounds(lua_State *L, hist_options *o, const rondo_stats *stats) {
+/* Fills the bounds that were not given from the values, and makes room between equal ones. NULL,
+ * or what is wrong with them. */
+static __attribute__((noinline)) const char *complete_bounds(hist_options *o,
+                                                             const rondo_stats *stats) {
   if (!o->has_low) o->low = stats->count > 0 ? stats->low : 0;
   if (!o->has_high) o->high = stats->count > 0 ? stats->high : 1;
   if (o->low == o->high && !o->has_low && !o->has_high) {
@@ -255,8 +258,30 @@ static void complete_bounds(lua_State *L, hist_options *o, const rondo_stats *st
     o->low -= room;
     o->high += room;
   }
-  luaL_argcheck(L, o->low < o->high, 2, "the histogram's high does not lie above its low");
-  luaL_argcheck(L, isfinite(o->high - o->low), 2, "the histogram's range is too wide");
+  if (!(o->low < o->high)) return "the histogram's high does not lie above its low";
+  return isfinite(o->high - o->low) ? NULL : "the histogram's range is too wide";
+}
+
+static void require_bounds(lua_State *L, hist_options *o, const rondo_stats *stats) {
+  rondo_environment host;
+  environment_enter(&host);
+  const char *wrong = complete_bounds(o, stats);
+  environment_leave(&host);
+  if (wrong != NULL) luaL_argerror(L, 2, wrong);
+}
+
+static __attribute__((noinline)) double edge_of(const hist_options *o, lua_Integer i) {
+  environment_barrier();
+  double edge = o->low + (o->high - o->low) * ((double)i / (double)o->bins);
+  return i == o->bins ? o->high : edge;
+}
+
+static void push_edge(lua_State *L, const hist_options *o, lua_Integer i) {
+  rondo_environment host;
+  environment_enter(&host);
+  double edge = edge_of(o, i);
+  environment_leave(&host);
+  lua_pushnumber(L, edge);
 }
 
 /* Pushes the counts, the edges, and how many of `count` values lie outside of them. */
@@ -271,8 +296,7 @@ static int push_histogram(lua_State *L, const hist_options *o, const int64_t *co
   }
   lua_createtable(L, (int)o->bins + 1, 0);
   for (lua_Integer i = 0; i <= o->bins; i++) {
-    double edge = o->low + (o->high - o->low) * ((double)i / (double)o->bins);
-    lua_pushnumber(L, i == o->bins ? o->high : edge);
+    push_edge(L, o, i);
     lua_rawseti(L, -2, i + 1);
   }
   lua_pushinteger(L, outside);
@@ -285,14 +309,14 @@ static int hist(lua_State *L) {
   const rondo_tensor *t = rondo_check_tensor(L, 1);
   rondo_require_arithmetic(L, t, "hist");
   hist_options o = check_hist_options(L);
-  rondo_pool *pool = rondo_state_pool(L);
   const rondo_kernels *k = rondo_state_kernels(L);
-  size_t bins = (size_t)o.bins, threads = (size_t)rondo_pool_threads(pool);
+  size_t bins = (size_t)o.bins;
   void *scratch = lua_newuserdatauv(L, RONDO_SUMMARY_SCRATCH, 0);
-  int64_t *counters = lua_newuserdatauv(L, bins * (threads + 1) * sizeof *counters, 0);
-  int64_t *counts = counters + bins * threads;
+  int64_t *counts = lua_newuserdatauv(L, bins * sizeof *counts, 0);
+  int64_t *counters = rondo_push_per_thread(L, bins * sizeof *counters);
+  rondo_pool *pool = rondo_state_pool(L);
   rondo_stats stats = stats_of(L, t, scratch);
-  complete_bounds(L, &o, &stats);
+  require_bounds(L, &o, &stats);
   memset(counts, 0, bins * sizeof *counts);
   rondo_sample everything = {1, rondo_tensor_count(t), 0};
   rondo_view_histogram(pool, k, t, everything, o.low, o.high, bins, counts, scratch, counters);

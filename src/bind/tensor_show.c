@@ -5,6 +5,7 @@
 
 #include "core/dtype.h"
 #include "core/element.h"
+#include "core/environment.h"
 #include "core/summary.h"
 #include "core/tensor.h"
 
@@ -29,7 +30,10 @@ static void format_number(char *out, size_t size, double x) {
 
 static void add_statistic(luaL_Buffer *b, const char *name, bool sampled, double value) {
   char number[40], text[80];
+  rondo_environment host;
+  environment_enter(&host);
   format_number(number, sizeof number, value);
+  environment_leave(&host);
   snprintf(text, sizeof text, "   %s %s%s", name, sampled ? "~" : "", number);
   luaL_addstring(b, text);
 }
@@ -54,24 +58,41 @@ typedef struct {
 
 static look prepare(lua_State *L, const rondo_tensor *t) {
   int64_t count = rondo_tensor_count(t);
-  look l = {.t = t, .pool = rondo_state_pool(L), .k = rondo_state_kernels(L)};
+  look l = {.t = t, .k = rondo_state_kernels(L)};
   l.sample = rondo_sample_of(count, SAMPLED_ABOVE);
   l.sampled = count > SAMPLED_ABOVE;
   l.scratch = lua_newuserdatauv(L, RONDO_SUMMARY_SCRATCH, 0);
-  size_t counters = (size_t)BARS * (size_t)rondo_pool_threads(l.pool);
-  l.counters = lua_newuserdatauv(L, counters * sizeof *l.counters, 0);
+  l.counters = rondo_push_per_thread(L, BARS * sizeof *l.counters);
+  l.pool = rondo_state_pool(L);
   return l;
 }
 
+/* What is seen; bars are all 0 where there is no range to count in. */
+typedef struct {
+  rondo_stats stats;
+  double deviation, largest;
+  int64_t bars[BARS];
+} sight;
+
 /* Nine bars between four deviations on either side of the mean, or the extremes if nearer. */
-static void count_bars(const look *l, const rondo_stats *s, int64_t *bars) {
-  double deviation = sqrt(s->squares / s->count);
-  double low = fmax(s->low, s->mean - 4 * deviation);
-  double high = fmin(s->high, s->mean + 4 * deviation);
-  memset(bars, 0, BARS * sizeof *bars);
+static void count_bars(const look *l, sight *seen) {
+  const rondo_stats *s = &seen->stats;
+  double low = fmax(s->low, s->mean - 4 * seen->deviation);
+  double high = fmin(s->high, s->mean + 4 * seen->deviation);
   if (!(low < high) || !isfinite(high - low)) return;
-  rondo_view_histogram(l->pool, l->k, l->t, l->sample, low, high, BARS, bars, l->scratch,
+  rondo_view_histogram(l->pool, l->k, l->t, l->sample, low, high, BARS, seen->bars, l->scratch,
                        l->counters);
+}
+
+static __attribute__((noinline)) sight examine(const look *l) {
+  sight seen = {0};
+  if (l->sampled) rondo_expect_scattered(l->t, true);
+  rondo_view_stats(l->pool, l->k, l->t, l->sample, l->scratch, &seen.stats);
+  seen.deviation = sqrt(seen.stats.squares / seen.stats.count);
+  seen.largest = fmax(fabs(seen.stats.low), fabs(seen.stats.high));
+  count_bars(l, &seen);
+  if (l->sampled) rondo_expect_scattered(l->t, false);
+  return seen;
 }
 
 static void add_bars(luaL_Buffer *b, const int64_t *bars) {
@@ -86,38 +107,46 @@ static void add_bars(luaL_Buffer *b, const int64_t *bars) {
 static void add_truths(luaL_Buffer *b, const look *l, const rondo_stats *s) {
   char text[80];
   double truths = s->count - s->zeros;
+  rondo_environment host;
+  environment_enter(&host);
   if (l->sampled) {
     snprintf(text, sizeof text, "   ~%.3g%% true", 100 * truths / s->count);
   } else {
     snprintf(text, sizeof text, "   %.0f of %.0f true", truths, s->count);
   }
+  environment_leave(&host);
   luaL_addstring(b, text);
 }
 
-static void add_statistics(luaL_Buffer *b, const look *l, const rondo_stats *s,
-                           const int64_t *bars) {
+static void add_statistics(luaL_Buffer *b, const look *l, const sight *seen) {
+  const rondo_stats *s = &seen->stats;
   if (l->t->dtype == RONDO_BOOL) {
     add_truths(b, l, s);
     return;
   }
   if (s->count > 0) {
     add_statistic(b, "mean", l->sampled, s->mean);
-    add_statistic(b, "std", l->sampled, sqrt(s->squares / s->count));
-    add_statistic(b, "|max|", l->sampled, fmax(fabs(s->low), fabs(s->high)));
+    add_statistic(b, "std", l->sampled, seen->deviation);
+    add_statistic(b, "|max|", l->sampled, seen->largest);
   }
   add_alarm(b, s->nans, "NaN", l->sampled);
   add_alarm(b, s->infinities, "inf", l->sampled);
-  add_bars(b, bars);
+  add_bars(b, seen->bars);
+}
+
+static void format_float(double x, int digits, char *out, size_t size) {
+  rondo_environment host;
+  environment_enter(&host);
+  snprintf(out, size, "%.*g", digits, x);
+  if (isnan(x)) snprintf(out, size, "NaN");
+  environment_leave(&host);
 }
 
 /* One element as text; floats with `digits` significant ones. */
 static void format_element(const rondo_kernels *k, rondo_dtype dtype, const void *element,
                            int digits, char *out, size_t size) {
   if (rondo_dtype_is_float(dtype)) {
-    double x;
-    rondo_load_f64(k, dtype, element, &x, 1);
-    snprintf(out, size, "%.*g", digits, x);
-    if (isnan(x)) snprintf(out, size, "NaN");
+    format_float(rondo_element_number(k, dtype, element), digits, out, size);
     return;
   }
   int64_t i;
@@ -148,16 +177,14 @@ static void push_line(lua_State *L) {
     lua_pushfstring(L, "%s   %s", head, value);
   } else {
     look l = prepare(L, t);
-    rondo_stats stats = {0};
-    int64_t bars[BARS];
-    if (l.sampled) rondo_expect_scattered(t, true);
-    rondo_view_stats(l.pool, l.k, t, l.sample, l.scratch, &stats);
-    count_bars(&l, &stats, bars);
-    if (l.sampled) rondo_expect_scattered(t, false);
+    rondo_environment host;
+    environment_enter(&host);
+    sight seen = examine(&l);
+    environment_leave(&host);
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     luaL_addstring(&b, head);
-    add_statistics(&b, &l, &stats, bars);
+    add_statistics(&b, &l, &seen);
     luaL_pushresult(&b);
   }
 }

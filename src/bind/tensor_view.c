@@ -9,8 +9,21 @@
 
 #include <string.h>
 
+enum { MAX_EMPTY_TABLES = 1 << 24 };
+
 rondo_pool *rondo_pool_for(lua_State *L, int64_t count) {
   return count >= RONDO_PARALLEL_FROM ? rondo_state_pool(L) : NULL;
+}
+
+/* A finalizer that runs in the allocation may ask for more threads. */
+void *rondo_push_per_thread(lua_State *L, size_t bytes) {
+  rondo_pool *pool = rondo_state_pool(L);
+  for (;;) {
+    int threads = rondo_pool_threads(pool);
+    void *memory = lua_newuserdatauv(L, (size_t)threads * bytes, 0);
+    if (rondo_pool_threads(pool) <= threads) return memory;
+    lua_pop(L, 1);
+  }
 }
 
 rondo_tensor *rondo_push_copy(lua_State *L, int idx) {
@@ -29,10 +42,8 @@ rondo_tensor *rondo_push_converted(lua_State *L, int idx, rondo_dtype dtype, boo
   }
   rondo_require_arithmetic(L, t, "conversion");
   const rondo_kernels *k = rondo_state_kernels(L);
-  int64_t count = rondo_tensor_count(t);
-  rondo_pool *pool = rondo_pool_for(L, count);
   rondo_tensor *result = rondo_push_tensor(L, dtype, t->rank, t->shape);
-  rondo_assign(pool, k, result, t);
+  rondo_assign(rondo_pool_for(L, rondo_tensor_count(t)), k, result, t);
   return result;
 }
 
@@ -145,7 +156,7 @@ static int rows(lua_State *L) {
   luaL_argcheck(L, view.rank >= 1, 1, "a scalar has no rows");
   int64_t size = view.shape[0];
   lua_Integer a = luaL_checkinteger(L, 2), b = luaL_checkinteger(L, 3);
-  if (a >= 1 && a <= size + 1 && b == a - 1) {
+  if (a >= 1 && a - 1 <= size && b == a - 1) {
     rondo_tensor_slice(&view, 0, 0, 0);
   } else {
     int64_t first = rondo_check_index(L, 2, a, size, "row");
@@ -172,11 +183,30 @@ static void push_tables(lua_State *L, const rondo_tensor *t, int d, int64_t base
   }
 }
 
-/* t:totable(): nested lists of numbers or booleans; one value for a scalar. */
+/* Raises when an empty tensor asks for too many empty tables; those with elements in them are
+ * bounded by the memory of the elements. */
+static void require_few_tables(lua_State *L, const rondo_tensor *t) {
+  int64_t lists = 1;
+  for (int d = 0; d < t->rank && lists > 0; d++) {
+    if (__builtin_mul_overflow(lists, t->shape[d], &lists) || lists > MAX_EMPTY_TABLES) {
+      char text[RONDO_SHAPE_TEXT];
+      rondo_shape_text(t->rank, t->shape, text, sizeof text);
+      luaL_error(L, "totable: an empty tensor of shape %s would be more than %d tables", text,
+                 MAX_EMPTY_TABLES);
+    }
+  }
+}
+
+/* t:totable(): nested lists of numbers or booleans; one value for a scalar. Raises for an empty
+ * tensor of more than 2^24 lists. */
 static int totable(lua_State *L) {
-  const rondo_tensor *t = rondo_check_tensor(L, 1);
-  rondo_require_arithmetic(L, t, "totable");
-  push_tables(L, t, 0, 0);
+  rondo_tensor view = *rondo_check_tensor(L, 1);
+  rondo_require_arithmetic(L, &view, "totable");
+  if (rondo_tensor_count(&view) == 0) {
+    require_few_tables(L, &view);
+    memset(view.stride, 0, sizeof view.stride); /* there is nothing to go to */
+  }
+  push_tables(L, &view, 0, 0);
   return 1;
 }
 

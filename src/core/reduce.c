@@ -6,6 +6,7 @@
 #include "core/chunk.h"
 #include "core/dtype.h"
 #include "core/element.h"
+#include "core/environment.h"
 #include "core/gather.h"
 #include "core/spread.h"
 #include "core/tensor.h"
@@ -287,8 +288,8 @@ static state reduce_all(rondo_pool *pool, const work *w, int64_t n, double cente
   return whole;
 }
 
-rondo_number rondo_reduce(rondo_pool *pool, const rondo_kernels *k, rondo_reduction op,
-                          const rondo_tensor *t) {
+static __attribute__((noinline)) rondo_number
+reduce_whole(rondo_pool *pool, const rondo_kernels *k, rondo_reduction op, const rondo_tensor *t) {
   work w = {.k = k, .op = op, .view = *t};
   int64_t n = rondo_tensor_count(t);
   rondo_tensor_coalesce(&w.view);
@@ -300,6 +301,15 @@ rondo_number rondo_reduce(rondo_pool *pool, const rondo_kernels *k, rondo_reduct
     s = reduce_all(pool, &w, n, mean);
   }
   return finish(&w, &s, n);
+}
+
+rondo_number rondo_reduce(rondo_pool *pool, const rondo_kernels *k, rondo_reduction op,
+                          const rondo_tensor *t) {
+  rondo_environment host;
+  environment_enter(&host);
+  rondo_number result = reduce_whole(pool, k, op, t);
+  environment_leave(&host);
+  return result;
 }
 
 /* ---- Lines ---- */

@@ -5,6 +5,7 @@
 
 #include "core/dtype.h"
 #include "core/element.h"
+#include "core/environment.h"
 
 #include <math.h>
 
@@ -89,12 +90,20 @@ static void stats_block(void *context, size_t task, int worker) {
   w->stats[task] = s;
 }
 
+static __attribute__((noinline)) void merge_all(rondo_stats *total, const rondo_stats *parts,
+                                                size_t n) {
+  for (size_t i = 0; i < n; i++) merge(total, &parts[i]);
+}
+
 void rondo_stats_add(rondo_pool *pool, const rondo_kernels *k, rondo_array x, rondo_stats *total,
                      rondo_stats *scratch) {
   work w = {.kernels = k, .x = x, .stats = scratch};
   size_t blocks = blocks_of(x);
   rondo_pool_run(pool, blocks, stats_block, &w);
-  for (size_t i = 0; i < blocks; i++) merge(total, &scratch[i]);
+  rondo_environment host;
+  environment_enter(&host);
+  merge_all(total, scratch, blocks);
+  environment_leave(&host);
 }
 
 /* ---- Differences ---- */
@@ -125,16 +134,24 @@ static void difference_block(void *context, size_t task, int worker) {
   w->differences[task] = d;
 }
 
+static __attribute__((noinline)) void add_all(rondo_difference *total,
+                                              const rondo_difference *parts, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    total->differing += parts[i].differing;
+    total->incomparable += parts[i].incomparable;
+    if (parts[i].largest > total->largest) total->largest = parts[i].largest;
+  }
+}
+
 void rondo_difference_add(rondo_pool *pool, const rondo_kernels *k, rondo_array x, rondo_array y,
                           rondo_difference *total, rondo_difference *scratch) {
   work w = {.kernels = k, .x = x, .y = y, .differences = scratch};
   size_t blocks = blocks_of(x);
   rondo_pool_run(pool, blocks, difference_block, &w);
-  for (size_t i = 0; i < blocks; i++) {
-    total->differing += scratch[i].differing;
-    total->incomparable += scratch[i].incomparable;
-    if (scratch[i].largest > total->largest) total->largest = scratch[i].largest;
-  }
+  rondo_environment host;
+  environment_enter(&host);
+  add_all(total, scratch, blocks);
+  environment_leave(&host);
 }
 
 /* ---- Histograms ---- */

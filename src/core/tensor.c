@@ -63,15 +63,13 @@ uint64_t rondo_tensor_bytes(const rondo_tensor *t) {
 
 bool rondo_tensor_is_row_major(const rondo_tensor *t) {
   int64_t expected = 1;
-  bool regular = true;
+  if (rondo_tensor_count(t) == 0) return true; /* its other sizes may overflow */
   for (int d = t->rank - 1; d >= 0; d--) {
-    if (t->shape[d] == 0) return true;
-    if (t->shape[d] != 1 && regular) {
-      regular = t->stride[d] == expected;
-      expected *= t->shape[d];
-    }
+    if (t->shape[d] == 1) continue;
+    if (t->stride[d] != expected) return false;
+    expected *= t->shape[d];
   }
-  return regular;
+  return true;
 }
 
 bool rondo_tensor_same_shape(const rondo_tensor *a, const rondo_tensor *b) {

@@ -86,7 +86,7 @@ static inline double rondo_pow(double x, double y) {
   }
   if (magnitude != 1 || y != y) result = rondo_exp(y * rondo_log(magnitude));
   if (x >= 0 || x != x) return result;
-  if (n >= 0x1p53) return result; /* even */
+  if (!(n < 0x1p53)) return result; /* even, or NaN */
   if (n != (double)(int64_t)n) return __builtin_nan("");
   return (int64_t)n & 1 ? -result : result;
 }
