@@ -474,6 +474,39 @@ describe("the life of a checkpoint", function()
     assert.equal(3, #checkpoint)
   end)
 
+  it("may end while it is used, in a finalizer", function()
+    put_shards()
+    local script = shell.lua_script [[
+      local core = require "rondo.core"
+      collectgarbage("incremental", 1, 10000)
+      local close
+      local function arm()
+        setmetatable({}, { __gc = function() if close then close() end arm() end })
+      end
+      for _ = 1, 20 do arm() end
+      local closed = 0
+      for _ = 1, 100 do
+        local cp = assert(core.checkpoint(arg[1]))
+        close = function() cp:close() end
+        local fine, message = pcall(function()
+          while true do
+            for _, name in ipairs(cp:names()) do
+              local _ = cp:info(name), cp:files(), cp:metadata(), cp:fingerprint()
+              local a, why, code = cp:tensor(name)
+              if not a then error(why .. code, 0) end
+              a, why, code = cp:read_bytes(name, 0, 1)
+              if not a then error(why .. code, 0) end
+            end
+          end
+        end)
+        close = nil
+        assert(not fine and message:find("the checkpoint is closed", 1, true), message)
+        closed = closed + 1
+      end
+      io.write(closed)]]
+    assert.equal("100", (shell.sh("%s %s", script, folder)))
+  end)
+
   it("may end in any order with the state", function()
     put_shards()
     local script = shell.lua_script [[

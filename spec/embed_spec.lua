@@ -214,6 +214,51 @@ describe("a host", function()
       assert.equal("ok: ", run("", "assert(string.rep and math.floor)"))
     end)
 
+    it("shows no metatable but the script's own", function()
+      assert.equal("ok: ", run("", [[
+        local rondo, json = require "rondo", require "rondo.json"
+        local matcher = rondo.pattern.compile "a"
+        for i, value in ipairs { "", json.decode "[]", json.array {}, json.object {}, matcher,
+                                 json.array(json.object {}), rondo, _G, rondo.zeros { 1 },
+                                 require("rondo.scheme").new { data_type = "int", bits = 4,
+                                   scheme = "sym", group_size = 8, group_dim = 1 } } do
+          assert(getmetatable(value) == "locked", i)
+          assert(i == 1 or not pcall(setmetatable, value, {}))
+        end
+        assert(matcher.__index == nil and getmetatable({}) == nil and getmetatable(1) == nil)
+        local own = { __index = function() return 7 end }
+        assert(getmetatable(setmetatable({}, own)) == own and setmetatable({}, own).x == 7)
+        assert(getmetatable(setmetatable({}, { __metatable = own })) == own)
+        assert(json.is_array(json.decode "[]") and json.encode(json.array {}) == "[]")
+        assert(not pcall(json.array, setmetatable({}, { __metatable = 1 })))]]))
+    end)
+
+    it("lets a script change its own copies of modules only", function()
+      local first = script [[
+        local rondo = require "rondo"
+        rawset(rondo, "quantize", function() return nil, "hijacked", "io" end)
+        rawset(rondo, "open", nil)
+        rondo.rtn.quant_weight, rondo.json.encode = nil, nil
+        table.insert(require("rondo.scheme").data_types, "mine")
+        kept = rondo.pattern.compile "*"
+        kept.test = nil
+        assert(rondo.pattern.compile("*")("a") and rondo.json == require "rondo.json")
+        assert(select(2, pcall(function() return rondo.nothing end)):find "no field 'nothing'")]]
+      local recipe = script "return { dtype = 'mine' }"
+      local text = host("run %s quantize %s/no-model o recipe %s/no-model o %s", first, folder,
+        folder, recipe)
+      local one, two = text:match "^ok: \n([^\n]*)\n([^\n]*)$"
+      assert.truthy(one and one:find "^io: .*no%-model", text)
+      assert.falsy(two:find "hijacked", text)
+    end)
+
+    it("keeps to the host's number of threads", function()
+      assert.equal("warning 2\nok: ", run("--threads 2", [[
+        local rondo = require "rondo"
+        for _, n in ipairs { 0, 1, 64 } do assert(not pcall(rondo.threads, n)) end
+        warn(tostring(rondo.threads()))]]))
+    end)
+
     it("never runs bytecode", function()
       write_file(folder .. "/binary.lua", string.dump(load "return 1"))
       assert.truthy((host("run %s/binary.lua", folder)):find "^usage: .*attempt to load a binary")
@@ -234,6 +279,63 @@ describe("a host", function()
       assert.falsy(text:find "evil", text)
       assert.truthy(text:find("/nonexistent", 1, true), text)
     end)
+  end)
+
+  it("has no threads left when its state has gone", function()
+    write_file(folder .. "/states.c", [[
+      #include <lauxlib.h>
+      #include <lualib.h>
+      #include <pthread.h>
+      #include <rondo/rondo.h>
+      #include <stdio.h>
+      #include <string.h>
+      int main(void) {
+        for (int i = 0; i < 3; i++) {
+          lua_State *L = luaL_newstate();
+          luaL_openlibs(L);
+          int bad = luaL_dostring(L, "last = setmetatable({}, { __gc = function() "
+                                     "assert(t:sum() == 0) print 'summed' end })");
+          luaL_requiref(L, "rondo", luaopen_rondo, 0);
+          bad += luaL_dostring(L, "local r = require 'rondo' t = r.zeros { 1 << 18 } "
+                                  "r.threads(3) t:sum() r.threads(2) t:sum()");
+          if (bad) puts(lua_tostring(L, -1));
+          lua_close(L);
+        }
+        char line[256];
+        FILE *f = fopen("/proc/self/status", "r");
+        while (fgets(line, sizeof line, f))
+          if (strncmp(line, "Threads:", 8) == 0) printf("%s", line);
+        fclose(f);
+        return 0;
+      }]])
+    must("cc -std=gnu11 -I%s/include $(pkg-config --cflags lua5.4) %s/states.c -o %s/states "
+      .. "-L%s -lrondo $(pkg-config --libs lua5.4) -Wl,-rpath,%s -Wl,--allow-shlib-undefined",
+      root, folder, folder, build, build)
+    assert.equal("summed\nsummed\nsummed\nThreads:\t1\n", (sh("%s/states", folder)))
+  end)
+
+  it("has threads that leave signals to others, but for those they cause themselves", function()
+    local source = [[
+      local rondo = require "rondo"
+      rondo.threads(2)
+      rondo.zeros({ 1 << 18 }):sum()
+      local masks = {}
+      for task in require("lfs").dir "/proc/self/task" do
+        local file = tonumber(task) and io.open("/proc/self/task/" .. task .. "/status")
+        if file then masks[#masks + 1] = file:read("a"):match "SigBlk:%s*(%x+)" end
+      end
+      local own = 0
+      for _, n in ipairs { 4, 5, 7, 8, 11, 31 } do own = own | 1 << (n - 1) end
+      local blocked = 0
+      for _, mask in ipairs(masks) do
+        local bits = tonumber(mask, 16)
+        assert(bits & own == 0, mask)
+        if bits & 1 << 1 ~= 0 and bits & 1 << 14 ~= 0 then blocked = blocked + 1 end -- INT, TERM
+      end
+      warn(#masks .. " " .. blocked)]]
+    local text = run("--trust", source)
+    if os.getenv "LD_PRELOAD" then return end -- sanitizers have threads of their own
+    assert.equal("warning 2 1\nok: ", text)
   end)
 
   describe("is interrupted", function()
@@ -434,7 +536,7 @@ describe("the command", function()
   it("does not wait when it is asked twice", function()
     local text = command([[
       local co = coroutine.wrap(function() while true do end end)
-      os.execute "(sleep 0.2; kill -TERM $PPID; sleep 0.2; kill -TERM $PPID) &"
+      os.execute "(sleep 0.2; kill -TERM $PPID; sleep 3; kill -TERM $PPID) &"
       co()]])
     assert.truthy(text:find("status 143", 1, true), text)
   end)

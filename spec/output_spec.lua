@@ -543,6 +543,37 @@ describe("output folders", function()
       assert_only(root, {})
     end)
 
+    it("when a finalizer aborts what is in use", function()
+      local script = shell.lua_script [[
+        local core = require "rondo.core"
+        collectgarbage("incremental", 1, 10000)
+        local abort
+        local function arm()
+          setmetatable({}, { __gc = function() if abort then abort() end arm() end })
+        end
+        for _ = 1, 20 do arm() end
+        for _ = 1, 100 do
+          local out = assert(core.output(arg[1]))
+          abort = function() out:abort() end
+          local fine, message = pcall(function()
+            for i = 1, 1 << 20 do
+              local name = "n" .. i
+              local file, why = out:file(name, 1)
+              if file then file, why = file:write(0, name:sub(1, 1)) end
+              if not file then error(why, 0) end
+              out:path() out:partial()
+            end
+          end)
+          abort = nil
+          assert(not fine and message:find "closed", message)
+          local ok, why = pcall(out.publish, out)
+          assert(not ok and why:find "closed")
+        end
+        io.write "end"]]
+      assert.equal("end", (sh("%s %s", script, path "out")))
+      assert_only(root, {})
+    end)
+
     it("of earlier runs that died", function()
       local dead = { "out.partial-1-0123456789abcdef", "out.partial-4194304-ffffffffffffffff" }
       local foreign = {

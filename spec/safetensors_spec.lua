@@ -325,6 +325,49 @@ describe("the saved file", function()
     assert.equal("io", code)
   end)
 
+  it("is refused at once where the path has no name for a file", function()
+    shell.sh("mkdir -p %s/there", folder)
+    for _, name in ipairs { "", folder .. "/there/", folder .. "/absent/", "/" } do
+      local file, message, code = core.save(name)
+      assert.is_nil(file)
+      assert.is_string(message)
+      assert.equal("io", code)
+    end
+    no_leftovers()
+  end)
+
+  it("stays when a forked child ends", function()
+    shell.write_file(folder .. "/forking.c", [[
+      #include <lauxlib.h>
+      #include <sys/wait.h>
+      #include <unistd.h>
+      static int forked(lua_State *L) {
+        pid_t child = fork();
+        if (child != 0) waitpid(child, NULL, 0);
+        lua_pushboolean(L, child == 0);
+        return 1;
+      }
+      int luaopen_forking(lua_State *L) { lua_pushcfunction(L, forked); return 1; }]])
+    local text, status = shell.sh("unset LD_PRELOAD\ncc -shared -fPIC "
+      .. "$(pkg-config --cflags lua5.4) %s/forking.c -o %s/forking.so", folder, folder)
+    assert.equal(0, status, text)
+    local script = shell.lua_script [[
+      package.cpath = arg[1] .. "/?.so;" .. package.cpath
+      local core, forked = require "rondo.core", require "forking"
+      local file, other = assert(core.save(arg[1] .. "/kept")), assert(core.save(arg[1] .. "/both"))
+      assert(file:write "x" and other:write "y")
+      if forked() then
+        local done, message, code = other:commit()
+        assert(not done and code == "usage" and message:find "process")
+        os.exit(0, true)
+      end
+      assert(file:commit() and other:commit())
+      io.write "end"]]
+    assert.equal("end", (shell.sh("%s %s", script, folder)))
+    assert.equal("xy", shell.read_file(folder .. "/kept") .. shell.read_file(folder .. "/both"))
+    no_leftovers()
+  end)
+
   it("is refused where there is no place for it", function()
     shell.sh("mkdir -p %s/taken; mkfifo %s/pipe", folder, folder)
     for _, name in ipairs { "/taken", "/pipe", "/no/such", "/taken/", "/" .. ("n"):rep(256) } do

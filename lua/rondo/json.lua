@@ -10,23 +10,22 @@ local core = require "rondo.core"
 local json = { null = core.json_null }
 
 local MAX_DEPTH = 64
-local array_mark = core.json_array
-local object_mark = { __name = "json object" }
+local mark_of = core.json_kind
 
 --- Marks a table as a list (also when it is empty) and returns it; without a table, a new one.
 function json.array(list)
-  return setmetatable(list or {}, array_mark)
+  return core.json_mark(list or {}, "array")
 end
 
 --- Whether a value carries the mark of a list.
 function json.is_array(value)
-  return type(value) == "table" and getmetatable(value) == array_mark
+  return mark_of(value) == "array"
 end
 
 --- An object with its members in the order given: json.object { { "key", value }, ... }.
 -- Only for writing; the table holds the pairs, not the members.
 function json.object(pairs_in_order)
-  return setmetatable(pairs_in_order or {}, object_mark)
+  return core.json_mark(pairs_in_order or {}, "object")
 end
 
 --- Reads one JSON value.
@@ -120,11 +119,11 @@ end
 
 local function write_table(out, value, indent, depth)
   if depth >= MAX_DEPTH then fail("JSON nested deeper than %d levels, or a cycle", MAX_DEPTH) end
-  local mark = getmetatable(value)
-  if mark == object_mark then return write_members(out, value, indent, depth) end
+  local mark = mark_of(value)
+  if mark == "object" then return write_members(out, value, indent, depth) end
   local count = list_length(value)
-  if mark == array_mark and not count then fail("a JSON list with holes or with other keys") end
-  if count and (count > 0 or mark == array_mark) then
+  if mark == "array" and not count then fail("a JSON list with holes or with other keys") end
+  if count and (count > 0 or mark == "array") then
     return write_list(out, value, count, indent, depth)
   end
   write_members(out, sorted_members(value), indent, depth)

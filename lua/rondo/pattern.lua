@@ -431,8 +431,8 @@ end
 
 -- The matcher: m(name) or m:match(name) -> boolean, m.text the pattern as written, m.test the
 -- bare function for loops over many names.
-local Matcher = { __name = "rondo.matcher", __metatable = "locked" }
-Matcher.__index = Matcher
+local methods = {}
+local Matcher = { __name = "rondo.matcher", __metatable = "locked", __index = methods }
 
 local function check_name(name, what)
   if type(name) ~= "string" then
@@ -440,7 +440,7 @@ local function check_name(name, what)
   end
 end
 
-function Matcher:match(name)
+function methods:match(name)
   check_name(name, "match")
   return self.test(name)
 end
@@ -454,6 +454,8 @@ function Matcher:__tostring()
   return "pattern '" .. self.text .. "'"
 end
 
+-- The bare functions by pattern and context. Matchers are tables that whoever asked for one may
+-- change, so each compile makes a new one.
 local cache = setmetatable({}, { __mode = "v" })
 
 local function context_key(context)
@@ -474,13 +476,14 @@ end
 function pattern.compile(text, context)
   check_name(text, "compile")
   local key = context and text .. "\0" .. context_key(context) or text
-  local matcher = cache[key]
-  if matcher then return matcher end
-  local ok, parsed = pcall(parse, text, context)
-  if not ok then error(parsed.malformed or parsed, parsed.malformed and 2 or 0) end
-  matcher = setmetatable({ text = text, test = any_test(parsed) }, Matcher)
-  cache[key] = matcher
-  return matcher
+  local test = cache[key]
+  if not test then
+    local ok, parsed = pcall(parse, text, context)
+    if not ok then error(parsed.malformed or parsed, parsed.malformed and 2 or 0) end
+    test = any_test(parsed)
+    cache[key] = test
+  end
+  return setmetatable({ text = text, test = test }, Matcher)
 end
 
 return pattern

@@ -2,7 +2,10 @@
  *
  * A checkpoint's one user value is the list of its mappings, made at first use. Each mapping is a
  * userdata of its own and every view of a mapped tensor holds it, so views stay valid after
- * close() and after the checkpoint is collected; the file is unmapped with the last of them. */
+ * close() and after the checkpoint is collected; the file is unmapped with the last of them.
+ *
+ * Any call of Lua may run a finalizer that closes the checkpoint in use. So close() lets go of
+ * files only; the memory goes with the userdata, which no running method can lose. */
 #include "bind/bind.h"
 
 #include "core/dtype.h"
@@ -19,7 +22,7 @@
 #define MAPPING_META "rondo.mapping"
 
 typedef struct {
-  rondo_checkpoint *cp; /* NULL once closed */
+  rondo_checkpoint *cp; /* NULL when it could not be opened, and once collected */
   bool read;            /* mode "read": tensors are copies */
 } checkpoint_box;
 
@@ -41,7 +44,7 @@ static int mapping_release(lua_State *L) {
 
 /* Pushes the mapping of a shard of the checkpoint at index 1; NULL, nothing pushed, on failure. */
 static mapping *push_mapping(lua_State *L, rondo_checkpoint *cp, uint32_t shard, rondo_error *e) {
-  lua_getiuservalue(L, 1, 1);
+  if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) luaL_error(L, "the checkpoint is closed");
   if (lua_rawgeti(L, -1, (lua_Integer)shard + 1) == LUA_TUSERDATA) {
     mapping *known = luaL_testudata(L, -1, MAPPING_META);
     if (known != NULL && known->owner.alive) {
@@ -66,19 +69,29 @@ static mapping *push_mapping(lua_State *L, rondo_checkpoint *cp, uint32_t shard,
 
 /* ---- opening and closing ----------------------------------------------------------------- */
 
-static int checkpoint_release(lua_State *L) {
+static int checkpoint_close(lua_State *L) {
   checkpoint_box *box = luaL_checkudata(L, 1, CHECKPOINT_META);
-  rondo_checkpoint *cp = box->cp;
-  box->cp = NULL;
-  rondo_checkpoint_close(cp);
+  if (box->cp != NULL) rondo_checkpoint_close(box->cp);
   lua_pushnil(L);
   lua_setiuservalue(L, 1, 1); /* views go on holding their mappings */
   return 0;
 }
 
+static int checkpoint_gc(lua_State *L) {
+  checkpoint_box *box = luaL_checkudata(L, 1, CHECKPOINT_META);
+  rondo_checkpoint *cp = box->cp;
+  box->cp = NULL;
+  rondo_checkpoint_free(cp);
+  return 0;
+}
+
+static bool is_closed(const checkpoint_box *box) {
+  return box->cp == NULL || rondo_checkpoint_is_closed(box->cp);
+}
+
 static rondo_checkpoint *check_checkpoint(lua_State *L) {
   checkpoint_box *box = luaL_checkudata(L, 1, CHECKPOINT_META);
-  if (box->cp == NULL) luaL_error(L, "the checkpoint is closed");
+  if (is_closed(box)) luaL_error(L, "the checkpoint is closed");
   return box->cp;
 }
 
@@ -115,7 +128,7 @@ static int checkpoint(lua_State *L) {
 
 static int checkpoint_tostring(lua_State *L) {
   checkpoint_box *box = luaL_checkudata(L, 1, CHECKPOINT_META);
-  if (box->cp == NULL)
+  if (is_closed(box))
     lua_pushliteral(L, "checkpoint (closed)");
   else
     lua_pushfstring(L, "checkpoint (%I tensors)", (LUAI_UACINT)box->cp->count);
@@ -434,8 +447,8 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *meta) {
 
 void rondo_open_checkpoint(lua_State *L) {
   static const luaL_Reg mapping_meta[] = {{"__gc", mapping_release}, {NULL, NULL}};
-  static const luaL_Reg meta[] = {{"__gc", checkpoint_release},
-                                  {"__close", checkpoint_release},
+  static const luaL_Reg meta[] = {{"__gc", checkpoint_gc},
+                                  {"__close", checkpoint_close},
                                   {"__len", checkpoint_len},
                                   {"__tostring", checkpoint_tostring},
                                   {NULL, NULL}};
@@ -450,7 +463,7 @@ void rondo_open_checkpoint(lua_State *L) {
                                      {"metadata", checkpoint_metadata},
                                      {"check", checkpoint_check},
                                      {"fingerprint", checkpoint_fingerprint},
-                                     {"close", checkpoint_release},
+                                     {"close", checkpoint_close},
                                      {NULL, NULL}};
   new_type(L, MAPPING_META, mapping_meta);
   lua_pop(L, 1);

@@ -7,7 +7,9 @@
  *   file:write(offset, string or row-major tensor) -> true         file:close() -> true
  *
  * Both structs lie in their userdata, closed, before anything is opened; closing is idempotent and
- * what __gc and __close do. A file keeps its output alive as its user value. */
+ * what __gc and __close do. A file keeps its output alive as its user value. Any call of Lua may
+ * run a finalizer that closes what is in use: names stay until __gc, and the functions of
+ * format/output.h refuse what is closed. */
 #include "bind/bind.h"
 
 #include "core/tensor.h"
@@ -191,6 +193,11 @@ static int output_abort(lua_State *L) {
   return 0;
 }
 
+static int output_gc(lua_State *L) {
+  rondo_output_free(luaL_checkudata(L, 1, OUTPUT_META));
+  return 0;
+}
+
 static int output_path(lua_State *L) {
   lua_pushstring(L, check_output(L)->place.path);
   return 1;
@@ -231,13 +238,13 @@ static int file_drop(lua_State *L) {
   return 0;
 }
 
-static void make_class(lua_State *L, const char *name, const luaL_Reg *methods,
+static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc,
                        lua_CFunction finish) {
   luaL_newmetatable(L, name);
   lua_newtable(L);
   luaL_setfuncs(L, methods, 0);
   lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, finish);
+  lua_pushcfunction(L, gc);
   lua_setfield(L, -2, "__gc");
   lua_pushcfunction(L, finish);
   lua_setfield(L, -2, "__close");
@@ -254,8 +261,8 @@ void rondo_open_file(lua_State *L) {
       {"partial", output_partial}, {NULL, NULL}};
   static const luaL_Reg file_methods[] = {
       {"write", file_write}, {"close", file_close}, {NULL, NULL}};
-  make_class(L, OUTPUT_META, output_methods, output_abort);
-  make_class(L, FILE_META, file_methods, file_drop);
+  make_class(L, OUTPUT_META, output_methods, output_gc, output_abort);
+  make_class(L, FILE_META, file_methods, file_drop, file_drop);
   lua_pushcfunction(L, output);
   lua_setfield(L, -2, "output");
 }

@@ -13,7 +13,8 @@
 #include <string.h>
 
 #define READER_META "rondo.json_reader"
-static const char array_key = 'a'; /* its address is the registry key of the arrays' metatable */
+#define ARRAY_META "rondo.json_array"   /* the mark of lists */
+#define OBJECT_META "rondo.json_object" /* the mark of objects with their members in order */
 
 typedef struct {
   rondo_json json;
@@ -98,8 +99,7 @@ static void push_container(lua_State *L, const rondo_json *json, bool array, lua
   lua_newtable(L);
   if (!array) return;
   counts[json->depth - 1] = 0;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &array_key);
-  lua_setmetatable(L, -2);
+  luaL_setmetatable(L, ARRAY_META);
 }
 
 /* Handles one event other than ERROR and END. False when a number is too large. */
@@ -222,13 +222,52 @@ static int json_real(lua_State *L) {
   return 1;
 }
 
-static void open_array_mark(lua_State *L) {
-  lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "json array");
+/* ---- marks ------------------------------------------------------------------------------- */
+
+/* The number of the mark that the value at idx carries: 0 array, 1 object; -1 for none. A mark is a
+ * metatable that no Lua code ever holds, so what it says is ours. */
+static int mark_of(lua_State *L, int idx) {
+  int found = -1;
+  if (lua_type(L, idx) != LUA_TTABLE || !lua_getmetatable(L, idx)) return found;
+  for (int i = 0; i < 2 && found < 0; i++) {
+    luaL_getmetatable(L, i == 0 ? ARRAY_META : OBJECT_META);
+    if (lua_rawequal(L, -1, -2)) found = i;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return found;
+}
+
+static const char *const mark_names[] = {"array", "object", NULL};
+
+/* json_mark(table, "array" or "object") -> the table with that mark. Raises for one that has a
+ * metatable which is protected. */
+static int json_mark(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int mark = luaL_checkoption(L, 2, NULL, mark_names);
+  if (mark_of(L, 1) < 0 && luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
+    return luaL_error(L, "cannot change a protected metatable");
+  lua_settop(L, 1);
+  luaL_setmetatable(L, mark == 0 ? ARRAY_META : OBJECT_META);
+  return 1;
+}
+
+/* json_kind(value) -> "array" or "object" for a table with that mark, else nil. */
+static int json_kind(lua_State *L) {
+  luaL_checkany(L, 1);
+  int mark = mark_of(L, 1);
+  if (mark < 0) return lua_pushnil(L), 1;
+  lua_pushstring(L, mark_names[mark]);
+  return 1;
+}
+
+static void new_mark(lua_State *L, const char *name, const char *shown) {
+  luaL_newmetatable(L, name);
+  lua_pushstring(L, shown);
   lua_setfield(L, -2, "__name");
-  lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &array_key);
-  lua_setfield(L, -2, "json_array");
+  lua_pushliteral(L, "locked");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
 }
 
 void rondo_open_json(lua_State *L) {
@@ -238,11 +277,14 @@ void rondo_open_json(lua_State *L) {
   lua_pushliteral(L, "locked");
   lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
-  open_array_mark(L);
+  new_mark(L, ARRAY_META, "json array");
+  new_mark(L, OBJECT_META, "json object");
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "json_null");
   static const luaL_Reg functions[] = {{"json_decode", json_decode},
                                        {"json_members", json_members},
+                                       {"json_mark", json_mark},
+                                       {"json_kind", json_kind},
                                        {"json_quote", json_quote},
                                        {"json_real", json_real},
                                        {NULL, NULL}};

@@ -3,33 +3,46 @@
 #include "bind/bind.h"
 
 #include <limits.h>
+#include <stdalign.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
+#define POOL_META "rondo.pool"
 static const char pool_key = 'p'; /* its address is the registry key of the pool's userdata */
 
-/* The pool's userdata holds a rondo_pool pointer, NULL until the first use. */
-static rondo_pool **pool_slot(lua_State *L) {
+/* The pool stays where it is until the state's memory goes: what holds it may run finalizers. */
+typedef struct {
+  bool started; /* the threads have been started, at the first use */
+  bool closed;  /* the state is closing; later finalizers compute without workers */
+  alignas(void *) char pool[];
+} pool_box;
+
+static pool_box *get_box(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &pool_key);
-  rondo_pool **slot = lua_touserdata(L, -1);
+  pool_box *box = luaL_checkudata(L, -1, POOL_META);
   lua_pop(L, 1); /* the registry keeps it */
-  return slot;
+  return box;
 }
 
 static int pool_gc(lua_State *L) {
-  rondo_pool **slot = lua_touserdata(L, 1);
-  rondo_pool *pool = *slot;
-  *slot = NULL;
-  rondo_pool_free(pool);
+  pool_box *box = luaL_checkudata(L, 1, POOL_META);
+  box->closed = true;
+  rondo_pool_close((rondo_pool *)box->pool);
   return 0;
 }
 
+static void resize(lua_State *L, pool_box *box, int threads) {
+  if (box->closed) return;
+  if (!rondo_pool_resize((rondo_pool *)box->pool, threads))
+    luaL_error(L, "not enough memory for the thread pool");
+  box->started = true;
+}
+
 rondo_pool *rondo_state_pool(lua_State *L) {
-  rondo_pool **slot = pool_slot(L);
-  if (*slot == NULL) *slot = rondo_pool_new(0);
-  if (*slot == NULL) luaL_error(L, "not enough memory for the thread pool");
-  return *slot;
+  pool_box *box = get_box(L);
+  if (!box->started) resize(L, box, 0);
+  return (rondo_pool *)box->pool;
 }
 
 const rondo_kernels *rondo_state_kernels(lua_State *L) {
@@ -44,11 +57,7 @@ static int threads(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
     lua_Integer n = luaL_checkinteger(L, 1);
     luaL_argcheck(L, n >= 0 && n <= 1024, 1, "the number of threads is 0 (all) to 1024");
-    rondo_pool **slot = pool_slot(L);
-    rondo_pool *pool = rondo_pool_new((int)n);
-    if (pool == NULL) return luaL_error(L, "not enough memory for the thread pool");
-    rondo_pool_free(*slot);
-    *slot = pool;
+    resize(L, get_box(L), (int)n);
   }
   lua_pushinteger(L, rondo_pool_threads(rondo_state_pool(L)));
   return 1;
@@ -88,11 +97,14 @@ static int monotonic(lua_State *L) {
 }
 
 void rondo_open_runtime(lua_State *L) {
-  rondo_pool **slot = lua_newuserdatauv(L, sizeof *slot, 0);
-  *slot = NULL;
-  lua_createtable(L, 0, 1);
+  pool_box *box = lua_newuserdatauv(L, sizeof *box + rondo_pool_size(), 0);
+  *box = (pool_box){0};
+  rondo_pool_init((rondo_pool *)box->pool);
+  luaL_newmetatable(L, POOL_META);
   lua_pushcfunction(L, pool_gc);
   lua_setfield(L, -2, "__gc");
+  lua_pushliteral(L, "locked");
+  lua_setfield(L, -2, "__metatable");
   lua_setmetatable(L, -2);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &pool_key);
 

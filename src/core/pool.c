@@ -6,8 +6,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { MAX_THREADS = 1024 };
@@ -19,9 +19,9 @@ typedef struct {
 } worker;
 
 struct rondo_pool {
-  pthread_mutex_t mutex;
+  pthread_mutex_t mutex; /* this and the conditions exist while there are workers */
   pthread_cond_t work_arrived, work_done;
-  unsigned long generation; /* counts calls of rondo_pool_run; workers wait for it to move */
+  unsigned long generation; /* counts runs since the workers began; they wait for it to move */
   int busy;                 /* workers that have not finished the current generation */
   bool closing;
   size_t count;
@@ -30,7 +30,7 @@ struct rondo_pool {
   void *context;
   pid_t owner; /* a forked child has this memory but not the threads */
   int workers;
-  worker worker[];
+  worker *worker;
 };
 
 /* Tasks start from the default floating-point environment and leave the thread's as it was. */
@@ -65,11 +65,26 @@ static void *worker_main(void *argument) {
   return NULL;
 }
 
-/* Signals are the host's: workers block them all, so handlers run on the host's threads. */
+/* Signals are the host's: workers block them, so handlers run on the host's threads. Not those that
+ * an instruction of the worker itself causes (a mapped file that became shorter, say): blocked,
+ * they would kill the process past the host's handler. */
+static void block_signals(sigset_t *saved) {
+  static const int own[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+  sigset_t most;
+  sigfillset(&most);
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&most, own[i]);
+  pthread_sigmask(SIG_SETMASK, &most, saved);
+}
+
 static void start_workers(rondo_pool *pool, int wanted) {
-  sigset_t all, saved;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &saved);
+  sigset_t saved;
+  pthread_mutex_init(&pool->mutex, NULL);
+  pthread_cond_init(&pool->work_arrived, NULL);
+  pthread_cond_init(&pool->work_done, NULL);
+  pool->owner = getpid();
+  pool->generation = 0;
+  pool->closing = false;
+  block_signals(&saved);
   for (int i = 0; i < wanted; i++) {
     worker *w = &pool->worker[pool->workers];
     w->pool = pool;
@@ -80,23 +95,10 @@ static void start_workers(rondo_pool *pool, int wanted) {
   pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
-rondo_pool *rondo_pool_new(int threads) {
-  if (threads <= 0) threads = rondo_processor_count();
-  if (threads > MAX_THREADS) threads = MAX_THREADS;
-  size_t others = (size_t)threads - 1;
-  rondo_pool *pool = calloc(1, sizeof *pool + others * sizeof(worker));
-  if (pool == NULL) return NULL;
-  pthread_mutex_init(&pool->mutex, NULL);
-  pthread_cond_init(&pool->work_arrived, NULL);
-  pthread_cond_init(&pool->work_done, NULL);
-  pool->owner = getpid();
-  start_workers(pool, (int)others);
-  return pool;
-}
-
-void rondo_pool_free(rondo_pool *pool) {
-  if (pool == NULL) return;
-  if (pool->owner == getpid()) {
+/* Ends all workers. Those of the process that has forked this one are not ours, nor is the state of
+ * the mutex known. */
+static void end_workers(rondo_pool *pool) {
+  if (pool->worker != NULL && pool->owner == getpid()) {
     pthread_mutex_lock(&pool->mutex);
     pool->closing = true;
     pthread_cond_broadcast(&pool->work_arrived);
@@ -106,7 +108,34 @@ void rondo_pool_free(rondo_pool *pool) {
     pthread_cond_destroy(&pool->work_arrived);
     pthread_mutex_destroy(&pool->mutex);
   }
-  free(pool);
+  free(pool->worker);
+  pool->worker = NULL;
+  pool->workers = 0;
+}
+
+size_t rondo_pool_size(void) {
+  return sizeof(rondo_pool);
+}
+
+void rondo_pool_init(rondo_pool *pool) {
+  memset(pool, 0, sizeof *pool);
+  pool->owner = getpid();
+}
+
+bool rondo_pool_resize(rondo_pool *pool, int threads) {
+  if (threads <= 0) threads = rondo_processor_count();
+  if (threads > MAX_THREADS) threads = MAX_THREADS;
+  size_t others = (size_t)threads - 1;
+  worker *room = others > 0 ? calloc(others, sizeof *room) : NULL;
+  if (others > 0 && room == NULL) return false;
+  end_workers(pool);
+  pool->worker = room;
+  if (others > 0) start_workers(pool, (int)others);
+  return true;
+}
+
+void rondo_pool_close(rondo_pool *pool) {
+  end_workers(pool);
 }
 
 int rondo_pool_threads(const rondo_pool *pool) {

@@ -7,6 +7,7 @@
 #ifndef RONDO_CORE_POOL_H
 #define RONDO_CORE_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct rondo_pool rondo_pool;
@@ -14,12 +15,21 @@ typedef struct rondo_pool rondo_pool;
 /* task: 0 .. count-1; worker: 0 .. rondo_pool_threads()-1, for per-thread scratch memory. */
 typedef void (*rondo_task)(void *context, size_t task, int worker);
 
-/* threads: total, the caller's included; 0 means one per processor that this process may use.
- * When the system gives fewer threads than asked, the pool works with those. NULL: no memory. */
-rondo_pool *rondo_pool_new(int threads);
+/* The bytes of a pool. Its owner provides them, aligned as for a pointer, and keeps them in their
+ * place for as long as anybody may use the pool. */
+size_t rondo_pool_size(void);
 
-/* Joins all workers. NULL is fine. */
-void rondo_pool_free(rondo_pool *pool);
+/* Makes a pool without workers, which runs all tasks on the calling thread. */
+void rondo_pool_init(rondo_pool *pool);
+
+/* Ends the pool's workers and starts others. Must not be called while tasks run. threads: total,
+ * the caller's included; 0 means one per processor that this process may use, above 1024 is 1024.
+ * When the system gives fewer threads than asked, the pool works with those. False: no memory, and
+ * the pool is as before. Scratch memory made for rondo_pool_threads() may be too small after it. */
+bool rondo_pool_resize(rondo_pool *pool, int threads);
+
+/* Joins all workers; the pool is what rondo_pool_init made. May come again. */
+void rondo_pool_close(rondo_pool *pool);
 
 int rondo_pool_threads(const rondo_pool *pool);
 

@@ -8,7 +8,22 @@
 #include <unistd.h>
 
 void rondo_checkpoint_close(rondo_checkpoint *cp) {
+  if (cp->file >= 0) close(cp->file);
+  if (cp->folder >= 0) close(cp->folder);
+  cp->file = cp->folder = -1;
+}
+
+bool rondo_checkpoint_is_closed(const rondo_checkpoint *cp) {
+  return cp->folder < 0;
+}
+
+static bool check_open(const rondo_checkpoint *cp, rondo_error *e) {
+  return cp->folder >= 0 || rondo_fail(e, RONDO_USAGE, "the checkpoint is closed");
+}
+
+void rondo_checkpoint_free(rondo_checkpoint *cp) {
   if (cp == NULL) return;
+  rondo_checkpoint_close(cp);
   for (uint32_t i = 0; i < cp->shard_count; i++) {
     rondo_safetensors_free(&cp->shards[i].header);
     free(cp->shards[i].name);
@@ -17,8 +32,6 @@ void rondo_checkpoint_close(rondo_checkpoint *cp) {
   free(cp->shards);
   free(cp->index);
   free(cp->directory);
-  if (cp->file >= 0) close(cp->file);
-  if (cp->folder >= 0) close(cp->folder);
   free(cp);
 }
 
@@ -76,6 +89,7 @@ static bool same_file(const rondo_file_id *then, const rondo_file_id *now, const
 
 /* Has the shard open at cp->file, and no other. */
 static bool use_shard(rondo_checkpoint *cp, uint32_t shard, const char *shown, rondo_error *e) {
+  if (!check_open(cp, e)) return false;
   if (cp->file >= 0 && cp->file_shard == shard) return true;
   if (cp->file >= 0) close(cp->file);
   cp->file = -1;
@@ -125,23 +139,35 @@ static bool check_shard(const rondo_checkpoint *cp, const rondo_shard *shard, ro
   return fine;
 }
 
+/* The digest of a whole file of size bytes. */
+static bool whole_digest(int fd, const char *shown, size_t size, uint64_t *digest, rondo_error *e) {
+  char *text = malloc(size + 1);
+  if (text == NULL) return rondo_fail(e, RONDO_MEMORY, "%s: not enough memory", shown);
+  bool fine = rondo_file_read(fd, shown, 0, text, size, e);
+  if (fine) *digest = rondo_digest(text, size);
+  free(text);
+  return fine;
+}
+
+/* Reads the index again only where it has the size that it had, which was within the limit. */
 static bool check_index(const rondo_checkpoint *cp, rondo_error *e) {
   rondo_path_excerpt shown = rondo_checkpoint_shown(cp, cp->index);
-  char *text;
-  size_t size;
+  int fd;
   rondo_file_id now;
-  if (!rondo_file_slurp(cp->folder, cp->index, shown.text, SIZE_MAX - 1, &text, &size, &now, e)) {
-    if (e->status == RONDO_IO) e->status = RONDO_CHANGED;
+  uint64_t digest = 0;
+  if (!rondo_file_open(cp->folder, cp->index, shown.text, &fd, &now, e)) {
+    e->status = RONDO_CHANGED; /* it could be opened before */
     return false;
   }
-  uint64_t digest = rondo_digest(text, size);
-  free(text);
-  return same_file(&cp->index_id, &now, shown.text, e) &&
-         same_digest(cp->index_digest, digest, shown.text, e);
+  bool fine = same_file(&cp->index_id, &now, shown.text, e) &&
+              whole_digest(fd, shown.text, (size_t)now.size, &digest, e) &&
+              same_digest(cp->index_digest, digest, shown.text, e);
+  close(fd);
+  return fine;
 }
 
 bool rondo_checkpoint_check(rondo_checkpoint *cp, rondo_error *e) {
-  if (cp->index != NULL && !check_index(cp, e)) return false;
+  if (!check_open(cp, e) || (cp->index != NULL && !check_index(cp, e))) return false;
   for (uint32_t i = 0; i < cp->shard_count; i++)
     if (!check_shard(cp, &cp->shards[i], e)) return false;
   return true;

@@ -18,7 +18,7 @@ typedef struct rondo_shard {
 
 typedef struct rondo_checkpoint {
   char *directory; /* with a slash at its end, or empty */
-  int folder;      /* open descriptor of it */
+  int folder;      /* open descriptor of it; -1: the checkpoint is closed */
   rondo_shard *shards;
   uint32_t shard_count;
   char *index; /* name of the index file, NULL for a single file */
@@ -48,8 +48,14 @@ typedef struct rondo_stored {
  * that it names. */
 rondo_checkpoint *rondo_checkpoint_open(const char *path, rondo_error *e);
 
-/* Frees everything; mappings that were handed out stay. NULL is fine. */
+/* Closes the descriptors. What headers and index say stays known; reading, mapping and checking
+ * fail with RONDO_USAGE from then on. May come again. */
 void rondo_checkpoint_close(rondo_checkpoint *cp);
+
+bool rondo_checkpoint_is_closed(const rondo_checkpoint *cp);
+
+/* Closes and frees everything; mappings that were handed out stay. NULL is fine. */
+void rondo_checkpoint_free(rondo_checkpoint *cp);
 
 /* The number of the tensor with exactly that name, or RONDO_NO_NAME. */
 uint32_t rondo_checkpoint_find(const rondo_checkpoint *cp, rondo_text name);

@@ -287,6 +287,6 @@ rondo_checkpoint *rondo_checkpoint_open(const char *path, rondo_error *e) {
   cp->folder = cp->file = -1;
   rondo_names_init(&cp->names, cp, tensor_name);
   if (open_path(cp, path, e)) return cp;
-  rondo_checkpoint_close(cp);
+  rondo_checkpoint_free(cp);
   return NULL;
 }

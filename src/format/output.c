@@ -85,7 +85,7 @@ bool rondo_output_open(rondo_output *o, const char *path, const char *const *inp
   o->owner = getpid();
   o->overwrite = overwrite;
   if (open_parts(o, path, inputs, count, e)) return true;
-  rondo_output_close(o);
+  rondo_output_free(o);
   return false;
 }
 
@@ -164,18 +164,22 @@ static bool publish(rondo_output *o, bool *exchanged, rondo_error *e) {
   return fsync(o->place.parent) == 0 || undo(o, *exchanged, errno, e);
 }
 
-/* Closes what is open and leaves an initialised output. */
+bool rondo_output_check(const rondo_output *o, rondo_error *e) {
+  return o->folder >= 0 || rondo_fail(e, RONDO_USAGE, "the output is closed");
+}
+
+/* Closes what is open. */
 static void release(rondo_output *o) {
   if (o->folder >= 0) close(o->folder);
   if (o->old >= 0) close(o->old);
+  o->folder = o->old = -1;
   rondo_place_close(&o->place);
-  rondo_inputs_free(&o->inputs);
-  rondo_output_init(o);
 }
 
 bool rondo_output_publish(rondo_output *o, int *old_left, rondo_error *e) {
   bool exchanged = false;
   *old_left = 0;
+  if (!rondo_output_check(o, e)) return false;
   if (!publish(o, &exchanged, e)) {
     rondo_output_close(o);
     return false;
@@ -195,4 +199,11 @@ void rondo_output_close(rondo_output *o) {
     unlinkat(o->place.parent, o->partial, AT_REMOVEDIR);
   }
   release(o);
+}
+
+void rondo_output_free(rondo_output *o) {
+  rondo_output_close(o);
+  rondo_place_free(&o->place);
+  rondo_inputs_free(&o->inputs);
+  rondo_output_init(o);
 }

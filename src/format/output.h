@@ -23,7 +23,7 @@ typedef struct rondo_output {
   rondo_error failure;
 } rondo_output;
 
-/* A closed output: what rondo_output_open expects and rondo_output_close leaves. */
+/* A closed output: what rondo_output_open expects and rondo_output_free leaves. */
 void rondo_output_init(rondo_output *o);
 
 /* Checks everything that can be checked before work begins, sweeps leftovers of earlier runs for
@@ -38,8 +38,15 @@ bool rondo_output_open(rondo_output *o, const char *path, const char *const *inp
  * which the replaced folder could not be removed (the next run tries again), 0 when all is well. */
 bool rondo_output_publish(rondo_output *o, int *old_left, rondo_error *e);
 
-/* Removes the partial folder unless it was published. May be called again and again. */
+/* Removes the partial folder unless it was published, and closes; later calls for the output or its
+ * files fail with RONDO_USAGE. Names and paths stay as they are. May be called again and again. */
 void rondo_output_close(rondo_output *o);
+
+/* Closes and frees everything. May be called again and again. */
+void rondo_output_free(rondo_output *o);
+
+/* Whether the output is open; false fills *e. */
+bool rondo_output_check(const rondo_output *o, rondo_error *e);
 
 /* One file of the output. Bytes may be written in any order; all must be written before it is
  * closed. */

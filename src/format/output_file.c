@@ -52,6 +52,7 @@ static void keep_mode(const rondo_output *o, int file, const char *name) {
 
 bool rondo_output_file_open(rondo_output_file *f, rondo_output *o, const char *name, uint64_t size,
                             rondo_error *e) {
+  if (!rondo_output_check(o, e)) return false;
   if (size > INT64_MAX)
     return rondo_fail(e, RONDO_USAGE, "a file cannot have %" PRIu64 " bytes", size);
   int file = openat(o->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
@@ -120,8 +121,14 @@ static int write_all(int file, uint64_t offset, const char *bytes, uint64_t coun
   return 0;
 }
 
+static bool check_open(const rondo_output_file *f, rondo_error *e) {
+  if (f->file < 0) return rondo_fail(e, RONDO_USAGE, "the file is closed");
+  return rondo_output_check(f->output, e);
+}
+
 bool rondo_output_file_write(rondo_output_file *f, uint64_t offset, const void *bytes,
                              uint64_t count, rondo_error *e) {
+  if (!check_open(f, e)) return false;
   if (count > f->size || offset > f->size - count) {
     return rondo_fail(e, RONDO_USAGE,
                       "%" PRIu64 " bytes at %" PRIu64 " do not fit into %s, which has %" PRIu64,
@@ -169,6 +176,7 @@ static bool finish(rondo_output_file *f, rondo_error *e) {
 }
 
 bool rondo_output_file_close(rondo_output_file *f, rondo_error *e) {
+  if (!check_open(f, e)) return false;
   bool ok = finish(f, e);
   f->output->open_files--;
   release(f);

@@ -117,6 +117,11 @@ bool rondo_place_look(rondo_place *place, rondo_error *e) {
 
 void rondo_place_close(rondo_place *place) {
   if (place->parent >= 0) close(place->parent);
+  place->parent = -1;
+}
+
+void rondo_place_free(rondo_place *place) {
+  rondo_place_close(place);
   free(place->path);
   *place = (rondo_place){.parent = -1};
 }

@@ -48,7 +48,9 @@ bool rondo_place_find(rondo_place *place, const char *path, rondo_error *e);
 /* Looks again whether something is there. */
 bool rondo_place_look(rondo_place *place, rondo_error *e);
 
+/* Closes the parent; path and name stay until rondo_place_free. */
 void rondo_place_close(rondo_place *place);
+void rondo_place_free(rondo_place *place);
 
 /* Refuses an output that is an input, holds one or lies inside one. */
 bool rondo_place_check_inputs(const rondo_place *place, const rondo_inputs *inputs, rondo_error *e);

@@ -31,7 +31,7 @@ static bool no_memory(rondo_error *e) {
 void rondo_save_abort(rondo_save *save) {
   if (save->file >= 0) {
     close(save->file);
-    unlinkat(save->folder, save->temporary, 0);
+    if (save->owner == getpid()) unlinkat(save->folder, save->temporary, 0);
   }
   if (save->folder >= 0) close(save->folder);
   free(save->name);
@@ -52,6 +52,15 @@ static bool resolve(rondo_save *save, const char *path, rondo_error *e) {
   free(save->path);
   save->path = target;
   return true;
+}
+
+/* A path that ends with a slash, or is empty, has no name for a file. */
+static bool check_name(const rondo_save *save, rondo_error *e) {
+  const char *slash = strrchr(save->path, '/'), *name = slash == NULL ? save->path : slash + 1;
+  if (*name != '\0') return true;
+  if (slash == NULL) return rondo_fail(e, RONDO_IO, "the path of a file to save is empty");
+  rondo_path_excerpt buffer;
+  return rondo_fail(e, RONDO_IO, "%s: this names a folder, not a file", shown(save, &buffer));
 }
 
 /* Opens the folder of save->path and sets name to the last part of it. */
@@ -118,8 +127,9 @@ static bool reserve(const rondo_save *save, uint64_t size, rondo_error *e) {
 
 bool rondo_save_begin(rondo_save *save, const char *path, uint64_t size, rondo_error *e) {
   int mode;
-  bool fine =
-      resolve(save, path, e) && open_folder(save, e) && old_mode(save, &mode, e) && create(save, e);
+  save->owner = getpid();
+  bool fine = resolve(save, path, e) && check_name(save, e) && open_folder(save, e) &&
+              old_mode(save, &mode, e) && create(save, e);
   if (fine && mode >= 0 && fchmod(save->file, (mode_t)mode) != 0)
     fine = fail_errno(save, errno, "the old file's mode cannot be kept", e);
   fine = fine && reserve(save, size, e);
@@ -152,6 +162,13 @@ static bool finish_file(rondo_save *save, rondo_error *e) {
 }
 
 bool rondo_save_commit(rondo_save *save, rondo_error *e) {
+  if (save->owner != getpid()) {
+    rondo_path_excerpt buffer;
+    rondo_fail(e, RONDO_USAGE, "%s can only be finished by the process that began it",
+               shown(save, &buffer));
+    rondo_save_abort(save);
+    return false;
+  }
   bool fine = finish_file(save, e);
   if (fine && renameat(save->folder, save->temporary, save->folder, save->name) != 0) {
     fine = fail_errno(save, errno, "cannot be given its name", e);
