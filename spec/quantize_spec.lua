@@ -228,6 +228,11 @@ describe("quantize", function()
     assert.equal(bytes, index.metadata.total_size)
     for _, name in ipairs(listing(out)) do
       if name:find("safetensors$") then
+        local size, tensors = 0, 0
+        for _, tensor in pairs(assert(rondo.safetensors.load(out .. "/" .. name))) do
+          size, tensors = size + tensor.nbytes, tensors + 1
+        end
+        assert.is_true(size <= 3000 or tensors == 1, name)
         assert.is_truthy(name:find("^model%-%d%d%d%d%d%-of%-%d%d%d%d%d%.safetensors$"), name)
       end
     end
