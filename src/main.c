@@ -32,6 +32,14 @@ static void on_signal(int number) {
   rondo_interrupt(host);
 }
 
+/* Ctrl-C is for what the prompt is doing, other signals are for the process. */
+static int on_interrupted(void *user) {
+  (void)user;
+  if (caught != SIGINT) return 0;
+  caught = 0;
+  return 1;
+}
+
 /* What the parent has chosen to ignore, as nohup does, stays ignored. */
 static void catch_signals(void) {
   static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
@@ -45,7 +53,8 @@ static void catch_signals(void) {
 }
 
 int main(int argc, char **argv) {
-  host = rondo_new(&(rondo_config){.trust = RONDO_TRUST_EVERYTHING});
+  host =
+      rondo_new(&(rondo_config){.trust = RONDO_TRUST_EVERYTHING, .on_interrupted = on_interrupted});
   catch_signals();
   int code = rondo_command(host, argc, (const char *const *)argv);
   const char *message = rondo_message(host);

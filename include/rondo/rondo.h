@@ -59,6 +59,10 @@ typedef struct rondo_config {
   /* Called with remarks that stop nothing, what scripts hand to warn() included. */
   void (*on_warning)(void *user, const char *message);
 
+  /* Asked by the prompt of rondo_command when rondo_interrupt has ended what it was doing: anything
+   * but 0 forgets the interruption, and the prompt goes on; 0, or no callback, ends the command. */
+  int (*on_interrupted)(void *user);
+
   void *user; /* handed to the callbacks */
 } rondo_config;
 
@@ -91,9 +95,10 @@ RONDO_API int rondo_command(rondo *r, int argc, const char *const *argv);
 RONDO_API const char *rondo_message(const rondo *r);
 
 /* Makes the call that is running end soon with RONDO_INTERRUPTED; when none is running, the next
- * one. A C function that Lua has called is completed first: the work on one row block, one pattern
- * match. In a trusted host a coroutine runs until it yields. May be called from a signal handler
- * and from other threads, but not after rondo_free. */
+ * one. What a C function that Lua has called is at is completed first: a few thousand numbers of a
+ * tensor on each thread, the copy of one, the reading of a row block, one pattern match. In a
+ * trusted host a coroutine runs until it yields. May be called from a signal handler and from other
+ * threads, but not after rondo_free. */
 RONDO_API void rondo_interrupt(rondo *r);
 
 /* For hosts with a Lua state of their own: luaL_requiref(L, "rondo", luaopen_rondo, 0). The state

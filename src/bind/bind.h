@@ -51,6 +51,14 @@ rondo_dtype rondo_check_dtype(lua_State *L, int idx);
  * may change whenever Lua allocates: a finalizer may call threads(n). */
 rondo_pool *rondo_state_pool(lua_State *L);
 
+/* Makes work on this state's pool stop early once *flag is set; it then raises "interrupted".
+ * Before rondo.core is opened; the flag outlives the state. [-0, +0] */
+void rondo_stop_by(lua_State *L, const atomic_bool *flag);
+
+/* Raises "interrupted" when the state's work is to stop: after each run on its pool and before the
+ * result is used, since that may be incomplete. [-0, +0] */
+void rondo_check_stop(lua_State *L);
+
 /* Pushes memory of `bytes` bytes for each thread of the state's pool, contents undefined. Good for
  * work that is begun before Lua is called again. [-0, +1] */
 void *rondo_push_per_thread(lua_State *L, size_t bytes);

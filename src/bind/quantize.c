@@ -274,7 +274,9 @@ static int quantize(lua_State *L) {
   }
   rondo_place place;
   q.pool = rondo_state_pool(L); /* last: nothing below runs Lua */
-  if (!rondo_tile_quantize(&q, &tile, &out, &place)) return push_place(L, &place);
+  bool good = rondo_tile_quantize(&q, &tile, &out, &place);
+  rondo_check_stop(L);
+  if (!good) return push_place(L, &place);
   if (sums != NULL) {
     sums[0] = out.error;
     sums[1] = out.norm;
@@ -290,7 +292,9 @@ static int ranges(lua_State *L) {
   luaL_argcheck(L, tile.ranges != NULL, 3, "field 'ranges' is missing");
   rondo_place place;
   q.pool = rondo_state_pool(L);
-  if (!rondo_tile_ranges(&q, &tile, &place)) return push_place(L, &place);
+  bool good = rondo_tile_ranges(&q, &tile, &place);
+  rondo_check_stop(L);
+  if (!good) return push_place(L, &place);
   lua_pushboolean(L, true);
   return 1;
 }
@@ -326,8 +330,10 @@ static int params(lua_State *L) {
   }
   size_t bad = 0;
   q.pool = rondo_state_pool(L);
-  if (!rondo_ranges_params(&q, t->data, (size_t)count, scale->data,
-                           zero == NULL ? NULL : zero->data, &bad)) {
+  bool good = rondo_ranges_params(&q, t->data, (size_t)count, scale->data,
+                                  zero == NULL ? NULL : zero->data, &bad);
+  rondo_check_stop(L);
+  if (!good) {
     lua_pushnil(L);
     lua_pushliteral(L, "scale");
     lua_pushinteger(L, (lua_Integer)bad + 1);
@@ -352,9 +358,9 @@ static int losses(lua_State *L) {
   luaL_argcheck(L, loss != NULL, 3, "field 'losses' is missing");
   rondo_place place;
   q.pool = rondo_state_pool(L);
-  if (!rondo_tile_losses(&q, &tile, ratios->data, (size_t)count, loss, &place)) {
-    return push_place(L, &place);
-  }
+  bool good = rondo_tile_losses(&q, &tile, ratios->data, (size_t)count, loss, &place);
+  rondo_check_stop(L);
+  if (!good) return push_place(L, &place);
   lua_pushboolean(L, true);
   return 1;
 }
@@ -372,7 +378,9 @@ static int squared_error(lua_State *L) {
       .kernels = rondo_state_kernels(L), .group_dim = 1, .group_size = 1, .scale_dtype = RONDO_F32};
   q.pool = rondo_state_pool(L);
   double error = sums[0], norm = sums[1];
-  if (!rondo_tile_error(&q, &x, &y, &error, &norm)) return luaL_error(L, "not enough memory");
+  bool good = rondo_tile_error(&q, &x, &y, &error, &norm);
+  rondo_check_stop(L);
+  if (!good) return luaL_error(L, "not enough memory");
   sums[0] = error;
   sums[1] = norm;
   return 0;
@@ -413,6 +421,7 @@ static int dequantize(lua_State *L) {
   q.kernels = rondo_state_kernels(L);
   q.pool = rondo_state_pool(L);
   rondo_tile_dequantize(&q, bytes, rows, cols, scale, zero, values);
+  rondo_check_stop(L);
   return 1;
 }
 

@@ -18,6 +18,8 @@ typedef struct {
   alignas(void *) char pool[];
 } pool_box;
 
+static const char stop_key = 's'; /* of the flag that stops the pool */
+
 static pool_box *get_box(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &pool_key);
   pool_box *box = luaL_checkudata(L, -1, POOL_META);
@@ -43,6 +45,20 @@ rondo_pool *rondo_state_pool(lua_State *L) {
   pool_box *box = get_box(L);
   if (!box->started) resize(L, box, 0);
   return (rondo_pool *)box->pool;
+}
+
+void rondo_stop_by(lua_State *L, const atomic_bool *flag) {
+  lua_pushlightuserdata(L, (void *)flag);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &stop_key);
+}
+
+void rondo_check_stop(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &stop_key);
+  const atomic_bool *stop = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  if (stop == NULL || !atomic_load_explicit(stop, memory_order_relaxed)) return;
+  lua_pushliteral(L, "interrupted");
+  lua_error(L);
 }
 
 const rondo_kernels *rondo_state_kernels(lua_State *L) {
@@ -99,7 +115,9 @@ static int monotonic(lua_State *L) {
 void rondo_open_runtime(lua_State *L) {
   pool_box *box = lua_newuserdatauv(L, sizeof *box + rondo_pool_size(), 0);
   *box = (pool_box){0};
-  rondo_pool_init((rondo_pool *)box->pool);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &stop_key);
+  rondo_pool_init((rondo_pool *)box->pool, lua_touserdata(L, -1));
+  lua_pop(L, 1);
   luaL_newmetatable(L, POOL_META);
   lua_pushcfunction(L, pool_gc);
   lua_setfield(L, -2, "__gc");

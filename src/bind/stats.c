@@ -45,6 +45,7 @@ static int stats(lua_State *L) {
   const rondo_kernels *k = rondo_state_kernels(L);
   rondo_stats *scratch = push_scratch(L, blocks_of(x), sizeof *scratch);
   rondo_stats_add(rondo_state_pool(L), k, x, state, scratch);
+  rondo_check_stop(L);
   return 0;
 }
 
@@ -57,6 +58,7 @@ static int difference(lua_State *L) {
   const rondo_kernels *k = rondo_state_kernels(L);
   rondo_difference *scratch = push_scratch(L, blocks_of(x), sizeof *scratch);
   rondo_difference_add(rondo_state_pool(L), k, x, y, state, scratch);
+  rondo_check_stop(L);
   return 0;
 }
 
@@ -76,6 +78,7 @@ static int histogram(lua_State *L) {
   size_t all = (size_t)bins * (size_t)rondo_pool_threads(pool);
   memset(scratch, 0, all * sizeof *scratch);
   rondo_histogram_add(pool, k, x, low, high, (size_t)bins, counts, scratch);
+  rondo_check_stop(L);
   return 0;
 }
 

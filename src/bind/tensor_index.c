@@ -202,7 +202,9 @@ static const rondo_tensor *check_mask(lua_State *L, const rondo_tensor *t) {
 
 static int64_t count_true(lua_State *L, const rondo_tensor *mask) {
   rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(mask));
-  return rondo_reduce(pool, rondo_state_kernels(L), RONDO_COUNT, mask).whole;
+  int64_t count = rondo_reduce(pool, rondo_state_kernels(L), RONDO_COUNT, mask).whole;
+  rondo_check_stop(L);
+  return count;
 }
 
 /* t[mask]: a new list of the elements where the mask is true. */
@@ -266,6 +268,7 @@ static void assign_value(lua_State *L, const rondo_tensor *target) {
   }
   int64_t count = rondo_tensor_count(target);
   rondo_assign(rondo_pool_for(L, count), rondo_state_kernels(L), target, &source);
+  rondo_check_stop(L);
 }
 
 /* t[mask] = one value, or a list of as many as the mask has true elements. */

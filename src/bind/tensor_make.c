@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { RANDOM_PIECE = 1 << 20 }; /* numbers between two looks at whether to stop */
+
 double rondo_element_number(const rondo_kernels *k, rondo_dtype dtype, const void *element) {
   double x;
   rondo_environment host;
@@ -367,10 +369,18 @@ static int make_random(lua_State *L, bool is_normal) {
   const rondo_tensor *t = rondo_push_tensor(L, dtype, rank, shape);
   rondo_random random;
   rondo_random_seed(&random, (uint64_t)seed);
-  if (is_normal) {
-    rondo_fill_normal(&random, k, t);
-  } else {
-    rondo_fill_uniform(&random, k, t);
+  int64_t count = rondo_tensor_count(t);
+  for (int64_t first = 0; first < count; first += RANDOM_PIECE) {
+    int64_t n = count - first < RANDOM_PIECE ? count - first : RANDOM_PIECE;
+    rondo_tensor piece;
+    rondo_tensor_init(&piece, dtype, 1, &n,
+                      (char *)t->data + first * (int64_t)rondo_dtype_size(dtype));
+    if (is_normal) {
+      rondo_fill_normal(&random, k, &piece);
+    } else {
+      rondo_fill_uniform(&random, k, &piece);
+    }
+    rondo_check_stop(L);
   }
   return 1;
 }

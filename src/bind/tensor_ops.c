@@ -94,6 +94,7 @@ static int apply(lua_State *L, rondo_binary op, operand *a, operand *b, rondo_dt
   if (!rondo_apply_binary(pool, k, op, &a->t, &b->t, result)) {
     return luaL_error(L, "attempt to perform '%s'", op == RONDO_MODULO ? "n%%0" : "n//0");
   }
+  rondo_check_stop(L);
   return 1;
 }
 
@@ -197,6 +198,7 @@ static int unary(lua_State *L, rondo_unary op, const char *name) {
   const rondo_kernels *k = rondo_state_kernels(L);
   const rondo_tensor *result = rondo_push_tensor(L, dtype, t->rank, t->shape);
   rondo_apply_unary(rondo_pool_for(L, rondo_tensor_count(t)), k, op, t, result);
+  rondo_check_stop(L);
   return 1;
 }
 
@@ -258,6 +260,7 @@ static int comparison(lua_State *L, rondo_comparison op) {
   const rondo_tensor *result = push_result(L, &a, &b, RONDO_BOOL);
   rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(result));
   rondo_apply_comparison(pool, k, op, &a.t, &b.t, result);
+  rondo_check_stop(L);
   return 1;
 }
 
@@ -327,6 +330,7 @@ static int invert(lua_State *L) {
   const rondo_tensor *result = rondo_push_tensor(L, t->dtype, t->rank, t->shape);
   const rondo_kernels *k = rondo_state_kernels(L);
   rondo_apply_unary(rondo_pool_for(L, rondo_tensor_count(t)), k, RONDO_NOT, t, result);
+  rondo_check_stop(L);
   return 1;
 }
 
@@ -380,6 +384,7 @@ static int pick(lua_State *L) {
   const rondo_kernels *k = rondo_state_kernels(L);
   rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(result));
   rondo_apply_choice(pool, k, &mask.t, &a.t, &b.t, result);
+  rondo_check_stop(L);
   return 1;
 }
 

@@ -69,6 +69,7 @@ static int reduce_dimension(lua_State *L, rondo_reduction op, const char *name) 
   rondo_tensor_move_last(&view, d);
   rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(&view));
   rondo_reduce_lines(pool, k, op, &view, result);
+  rondo_check_stop(L);
   if (op == RONDO_ARGMIN || op == RONDO_ARGMAX) count_from_one(result);
   if (!keep) rondo_tensor_select(result, d, 0);
   return 1;
@@ -82,7 +83,9 @@ static int reduce(lua_State *L, rondo_reduction op, const char *name) {
   int64_t count = rondo_tensor_count(t);
   require_elements(L, op, name, count == 0);
   const rondo_kernels *k = rondo_state_kernels(L);
-  push_number(L, op, t->dtype, rondo_reduce(rondo_pool_for(L, count), k, op, t));
+  rondo_number total = rondo_reduce(rondo_pool_for(L, count), k, op, t);
+  rondo_check_stop(L);
+  push_number(L, op, t->dtype, total);
   return 1;
 }
 
@@ -194,6 +197,7 @@ static rondo_stats stats_of(lua_State *L, const rondo_tensor *t, void *scratch) 
   rondo_stats stats = {0};
   rondo_sample everything = {1, rondo_tensor_count(t), 0};
   rondo_view_stats(rondo_state_pool(L), rondo_state_kernels(L), t, everything, scratch, &stats);
+  rondo_check_stop(L);
   return stats;
 }
 
@@ -320,6 +324,7 @@ static int hist(lua_State *L) {
   memset(counts, 0, bins * sizeof *counts);
   rondo_sample everything = {1, rondo_tensor_count(t), 0};
   rondo_view_histogram(pool, k, t, everything, o.low, o.high, bins, counts, scratch, counters);
+  rondo_check_stop(L);
   return push_histogram(L, &o, counts, rondo_tensor_count(t));
 }
 

@@ -181,6 +181,7 @@ static void push_line(lua_State *L) {
     environment_enter(&host);
     sight seen = examine(&l);
     environment_leave(&host);
+    rondo_check_stop(L);
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     luaL_addstring(&b, head);

@@ -44,6 +44,7 @@ rondo_tensor *rondo_push_converted(lua_State *L, int idx, rondo_dtype dtype, boo
   const rondo_kernels *k = rondo_state_kernels(L);
   rondo_tensor *result = rondo_push_tensor(L, dtype, t->rank, t->shape);
   rondo_assign(rondo_pool_for(L, rondo_tensor_count(t)), k, result, t);
+  rondo_check_stop(L);
   return result;
 }
 

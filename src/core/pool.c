@@ -26,6 +26,7 @@ struct rondo_pool {
   bool closing;
   size_t count;
   _Atomic size_t next;
+  const atomic_bool *stop;
   rondo_task task;
   void *context;
   pid_t owner; /* a forked child has this memory but not the threads */
@@ -33,13 +34,17 @@ struct rondo_pool {
   worker *worker;
 };
 
+static bool is_stopped(const rondo_pool *pool) {
+  return pool->stop != NULL && atomic_load_explicit(pool->stop, memory_order_relaxed);
+}
+
 /* Tasks start from the default floating-point environment and leave the thread's as it was. */
 static void run_tasks(rondo_pool *pool, int index) {
   fenv_t saved;
   fegetenv(&saved);
   fesetenv(FE_DFL_ENV);
   size_t task;
-  while ((task = atomic_fetch_add(&pool->next, 1)) < pool->count) {
+  while (!is_stopped(pool) && (task = atomic_fetch_add(&pool->next, 1)) < pool->count) {
     pool->task(pool->context, task, index);
   }
   fesetenv(&saved);
@@ -117,8 +122,9 @@ size_t rondo_pool_size(void) {
   return sizeof(rondo_pool);
 }
 
-void rondo_pool_init(rondo_pool *pool) {
+void rondo_pool_init(rondo_pool *pool, const atomic_bool *stop) {
   memset(pool, 0, sizeof *pool);
+  pool->stop = stop;
   pool->owner = getpid();
 }
 

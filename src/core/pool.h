@@ -3,10 +3,16 @@
  * Work is a number of independent tasks. Which thread runs which task is not fixed, so tasks must
  * write to places of their own; then results do not depend on the number of threads. Tasks never
  * see Lua. While tasks run, the floating-point environment is the default one (round to nearest,
- * no flush-to-zero), whatever the host has set; the host's is restored afterwards. */
+ * no flush-to-zero), whatever the host has set; the host's is restored afterwards.
+ *
+ * A pool may have a flag that stops it: once the flag is set, tasks that have not begun are left
+ * out, and whoever runs work looks at the flag before using what the work has left: while it is not
+ * set, all is complete. Anybody may set the flag, nobody but the thread that uses the pool clears
+ * it. */
 #ifndef RONDO_CORE_POOL_H
 #define RONDO_CORE_POOL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -19,8 +25,9 @@ typedef void (*rondo_task)(void *context, size_t task, int worker);
  * place for as long as anybody may use the pool. */
 size_t rondo_pool_size(void);
 
-/* Makes a pool without workers, which runs all tasks on the calling thread. */
-void rondo_pool_init(rondo_pool *pool);
+/* Makes a pool without workers, which runs all tasks on the calling thread. stop: the flag, which
+ * outlives the pool, or NULL. */
+void rondo_pool_init(rondo_pool *pool, const atomic_bool *stop);
 
 /* Ends the pool's workers and starts others. Must not be called while tasks run. threads: total,
  * the caller's included; 0 means one per processor that this process may use, above 1024 is 1024.

@@ -126,7 +126,7 @@ static int report_progress(lua_State *L) {
   rondo *r = rondo_host_of(L);
   uint64_t bytes = (uint64_t)luaL_checkinteger(L, 1), total = (uint64_t)luaL_checkinteger(L, 2);
   const char *name = luaL_optstring(L, 3, "");
-  if (r->config.on_progress(r->config.user, bytes, total, name) != 0) r->interrupted = 1;
+  if (r->config.on_progress(r->config.user, bytes, total, name) != 0) r->interrupted = true;
   if (!r->interrupted) return 0;
   lua_pushliteral(L, "interrupted");
   return lua_error(L);
@@ -242,7 +242,8 @@ static int run_command(lua_State *L) {
   lua_getfield(L, -1, "main");
   int given = c->argc > 1 ? c->argc - 1 : 0;
   push_arguments(L, c->argc > 0 ? c->argv[0] : "rondo", given, c->argv + 1);
-  lua_call(L, 1, 1);
+  lua_pushcfunction(L, rondo_go_on);
+  lua_call(L, 2, 1);
   c->code = (int)luaL_checkinteger(L, -1);
   return 0;
 }

@@ -6,7 +6,7 @@
 
 #include <lauxlib.h>
 #include <lua.h>
-#include <signal.h>
+#include <stdatomic.h>
 
 /* Bytes; no allocation of this size is ever tried. */
 #define RONDO_IMPOSSIBLE_SIZE ((size_t)-1 / 4)
@@ -21,7 +21,7 @@ struct rondo {
   bool exited;         /* the script has called os.exit */
   int exit_code;       /* with this */
   rondo_status status; /* of the call, set by what it runs */
-  volatile sig_atomic_t interrupted;
+  atomic_bool interrupted;
   int interruptions;     /* errors raised for it */
   size_t warning_length; /* of the warning that is being put together */
   char warning[1024];
@@ -36,6 +36,10 @@ void rondo_preload(lua_State *L);
 
 /* interrupt.c: raises when the host's call is to stop; also a Lua function. [-0, +0] */
 int rondo_poll(lua_State *L);
+
+/* interrupt.c: a Lua function: asks the host whether the prompt goes on after an interruption,
+ * which is then forgotten. -> whether it does */
+int rondo_go_on(lua_State *L);
 
 /* interrupt.c: forgets an interruption; the hook rests, or polls in a state without trust. */
 void rondo_rest_hook(rondo *r);

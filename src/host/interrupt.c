@@ -43,13 +43,21 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
 
 void rondo_rest_hook(rondo *r) {
   bool poll = r->config.trust == RONDO_TRUST_NOTHING;
-  r->interrupted = 0;
+  r->interrupted = false;
   r->interruptions = 0;
   lua_sethook(r->L, poll ? on_hook : NULL, poll ? LUA_MASKCOUNT : 0, poll ? POLL : 0);
 }
 
+int rondo_go_on(lua_State *L) {
+  rondo *r = rondo_host_of(L);
+  bool goes_on = r->config.on_interrupted != NULL && r->config.on_interrupted(r->config.user) != 0;
+  if (goes_on) rondo_rest_hook(r);
+  lua_pushboolean(L, goes_on);
+  return 1;
+}
+
 void rondo_interrupt(rondo *r) {
   if (r == NULL || r->L == NULL) return;
-  r->interrupted = 1;
+  r->interrupted = true;
   lua_sethook(r->L, on_hook, EVENTS, 1);
 }

@@ -146,6 +146,7 @@ int rondo_prepare_state(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
   }
   luaL_openlibs(L);
+  rondo_stop_by(L, &rondo_host_of(L)->interrupted);
   replace_exit(L);
   rondo_preload(L);
   rondo_require_installed(L, "lfs");
