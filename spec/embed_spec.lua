@@ -481,7 +481,7 @@ describe("the library", function()
 
   it("exports rondo's names only", function()
     local declared = { "luaopen_rondo", "luaopen_rondo_core" }
-    for name in read_file "include/rondo/rondo.h":gmatch "RONDO_API [^;]-(rondo_%w+)%(" do
+    for name in read_file "include/rondo/rondo.h":gmatch "RONDO_API [^;]-(rondo_[%w_]+)%(" do
       declared[#declared + 1] = name
     end
     table.sort(declared)

@@ -64,7 +64,9 @@ typedef enum rondo_status {
   RONDO_CHANGED,     /* "changed": an input changed while it was being read */
   RONDO_EXISTS,      /* "exists": the output is already there */
   RONDO_MEMORY,      /* "memory": an allocation failed */
-  RONDO_INTERRUPTED  /* "interrupted": stopped on request */
+  RONDO_INTERRUPTED, /* "interrupted": stopped on request */
+  RONDO_LIMIT,       /* "limit": a script has used up its steps or its time */
+  RONDO_STATUS_COUNT
 } rondo_status;
 
 /* One error: the message is UTF-8, printable, shorter than the buffer, and names file and tensor.

@@ -1,10 +1,12 @@
 -- sandbox: the globals of scripts that nobody vouches for. They compute, and use rondo's public
--- modules; files, processes, environment, native code, bytecode, the debug library and finalizers
--- are out of reach. What they loop for ever, the host interrupts. They get copies of libraries and
--- modules, so that what they change is theirs alone, and see no metatable but their own.
+-- modules; other files than the host grants, processes, environment, native code, bytecode, the
+-- debug library and finalizers are out of reach. They get copies of libraries and modules, so that
+-- what they change is theirs alone, and see no metatable but their own.
 --
--- rondo.sandbox(poll) makes one such table; poll() raises when the script is to stop. It also takes
--- string.dump from the whole state and locks the metatable of strings, which scripts reach through
+-- rondo.sandbox(charge) makes one such table. charge(steps) takes from the steps that a script has
+-- left and raises when there are none, or when it is to stop: called by what would take long in one
+-- call of a C function. The whole state loses string.dump and whatever starts processes, deletes
+-- files or loads native code, and the metatable of strings is locked, which scripts reach through
 -- any string.
 
 local public = { ["rondo"] = true, ["rondo.rtn"] = true, ["rondo.safetensors"] = true,
@@ -12,8 +14,14 @@ local public = { ["rondo"] = true, ["rondo.rtn"] = true, ["rondo.safetensors"] =
                  ["rondo.scheme"] = true, ["rondo.compare"] = true }
 
 local allowed = { "assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
-                  "rawlen", "rawset", "select", "tonumber", "tostring", "type", "warn", "xpcall",
+                  "rawlen", "rawset", "select", "tonumber", "tostring", "type", "xpcall",
                   "_VERSION" }
+
+-- Steps that calls of C functions are charged for.
+local COROUTINE = 100 -- those that a coroutine may take before it is first looked at
+local WARNING = 1000 -- the host may show it to somebody
+local BYTE = 1 / 16
+local COMPARISON = 2 -- of two values in table.sort
 
 -- Known names that are not there get an error of their own instead of "a nil value".
 local withheld = { "io", "debug", "package", "dofile", "loadfile", "print" }
@@ -21,7 +29,8 @@ local withheld = { "io", "debug", "package", "dofile", "loadfile", "print" }
 local require, load, setmetatable, rawget, type = require, load, setmetatable, rawget, type
 local select, error, collectgarbage, tostring = select, error, collectgarbage, tostring
 local real_metatable, getmetatable, pairs = debug.getmetatable, getmetatable, pairs
-local pcall = pcall
+local pcall, tonumber, rawlen = pcall, tonumber, rawlen
+local tointeger, max, log = math.tointeger, math.max, math.log
 
 local function copy(library, names)
   local result = {}
@@ -103,37 +112,115 @@ local function limited_metatables()
   return get, set
 end
 
-local function limited_collectgarbage(what)
-  if what == nil or what == "collect" or what == "count" then return collectgarbage(what) end
-  error("a script without trust can only 'collect' and 'count'", 2)
+local function limited_collectgarbage(charge)
+  return function(what)
+    if what == nil or what == "collect" then
+      charge(collectgarbage "count" * 1024 * BYTE)
+      return collectgarbage "collect"
+    end
+    if what == "count" then return collectgarbage "count" end
+    error("a script without trust can only 'collect' and 'count'", 2)
+  end
 end
 
--- A script could make coroutines faster than each of them notices that it is to stop.
-local function polled(poll, call)
+local function charged(charge, steps, call)
   return function(...)
-    poll()
+    charge(steps)
     return call(...)
   end
 end
 
-local function environment(poll)
-  rawset(string, "dump", nil)
+-- How many integers lie from first to last; 0 where the arguments are not numbers, which is for
+-- the function that gets them to tell.
+local function count(first, last)
+  first, last = tointeger(tonumber(first)), tointeger(tonumber(last))
+  return first and last and last >= first and last - first + 1.0 or 0
+end
+
+-- The functions of `table`. Those that loop over as many elements as #t or their arguments say
+-- charge for them first, or loop here; #t is taken once, since a script's __len may say anything.
+local function limited_table(charge)
+  local limited, original = copy_all(table), table
+
+  function limited.concat(t, separator, first, last)
+    first, last = first or 1, last or #t
+    charge(count(first, last))
+    return original.concat(t, separator, first, last)
+  end
+
+  function limited.unpack(t, first, last)
+    first, last = first or 1, last or #t
+    charge(count(first, last))
+    return original.unpack(t, first, last)
+  end
+
+  function limited.move(from, first, last, at, to)
+    charge(count(first, last))
+    return original.move(from, first, last, at, to or from)
+  end
+
+  function limited.sort(t, before)
+    local n = type(t) == "table" and rawlen(t) or 0
+    charge(COMPARISON * n * log(max(n, 2), 2))
+    return original.sort(t, before)
+  end
+
+  function limited.insert(t, ...)
+    if select("#", ...) ~= 2 then return original.insert(t, ...) end
+    local size, at, value = #t + 1, tointeger(tonumber((...))), (select(2, ...))
+    if not at or at < 1 or at > size then
+      error("bad argument #2 to 'insert' (position out of bounds)", 2)
+    end
+    for i = size, at + 1, -1 do t[i] = t[i - 1] end
+    t[at] = value
+  end
+
+  function limited.remove(t, ...)
+    if (...) == nil then return original.remove(t) end
+    local size, at = #t, tointeger(tonumber((...)))
+    if not at or at ~= size and (at < 1 or at > size + 1) then
+      error("bad argument #2 to 'remove' (position out of bounds)", 2)
+    end
+    local value = t[at]
+    for i = at, size - 1 do t[i] = t[i + 1] end
+    t[max(at, size)] = nil
+    return value
+  end
+
+  return limited
+end
+
+-- Nothing of rondo needs these, so nothing can be made to use them.
+local function disarm()
+  for library, names in pairs {
+    [string] = { "dump" }, [package] = { "loadlib" }, [io] = { "popen" },
+    [os] = { "execute", "remove", "rename", "tmpname" },
+  } do
+    for _, name in ipairs(names) do rawset(library, name, nil) end
+  end
+  table.move({}, 1, #package.searchers - 1, 2, package.searchers) -- only what is linked in stays
   getmetatable("").__metatable = "locked"
+end
+
+local function environment(charge)
+  disarm()
   local globals = copy(_G, allowed)
-  globals.string, globals.table = copy_all(string), copy_all(table)
+  globals.string, globals.table = copy_all(string), limited_table(charge)
   globals.math, globals.utf8 = copy_all(math), copy_all(utf8)
   globals.coroutine = copy_all(coroutine)
   for _, name in ipairs { "create", "resume", "wrap" } do
-    globals.coroutine[name] = polled(poll, coroutine[name])
+    globals.coroutine[name] = charged(charge, COROUTINE, coroutine[name])
   end
+  globals.warn = charged(charge, WARNING, warn)
   globals.os = copy(os, { "clock", "date", "difftime", "time" })
   globals.require = limited_require()
   globals.getmetatable, globals.setmetatable = limited_metatables()
-  globals.collectgarbage = limited_collectgarbage
+  globals.collectgarbage = limited_collectgarbage(charge)
   globals._G = globals
 
   -- Text only; nil is an environment of its own choice, no argument is this one.
   function globals.load(chunk, name, _, ...)
+    if type(chunk) == "string" then charge(#chunk * BYTE) end
     if select("#", ...) == 0 then return load(chunk, name, "t", globals) end
     return load(chunk, name, "t", (...))
   end

@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 static const char *const names[] = {"ok",        "usage",   "io",     "format", "unsupported",
-                                    "nonfinite", "changed", "exists", "memory", "interrupted"};
+                                    "nonfinite", "changed", "exists", "memory", "interrupted",
+                                    "limit"};
 static rondo *target; /* of the timer */
 static long stop_at = -1;
 static pthread_t caller;

@@ -35,8 +35,24 @@ typedef struct rondo_owner {
   bool alive; /* the memory is there */
 } rondo_owner;
 
-/* The path at idx; raises when it is no string or holds a NUL. */
-const char *rondo_check_path(lua_State *L, int idx);
+/* What is done with a path. */
+typedef enum rondo_access { RONDO_READ, RONDO_WRITE } rondo_access;
+
+/* What a host forbids in its state: both functions raise where it does. */
+typedef struct rondo_guard {
+  void (*charge)(lua_State *L, uint64_t steps);
+  void (*admit)(lua_State *L, const char *path, rondo_access access);
+} rondo_guard;
+
+/* The guard outlives the state; without one everything goes. [-0, +0] */
+void rondo_set_guard(lua_State *L, const rondo_guard *guard);
+
+/* Charges for work on so many elements, before it is begun; 0: only asks whether to stop. [-0, +0]
+ */
+void rondo_charge_elements(lua_State *L, int64_t count);
+
+/* The path at idx; raises when it is no string, holds a NUL, or the guard does not admit it. */
+const char *rondo_check_path(lua_State *L, int idx, rondo_access access);
 
 /* Pushes nil, message, code and returns 3. */
 int rondo_push_error(lua_State *L, const rondo_error *e);

@@ -102,17 +102,10 @@ static void warn(lua_State *L, const rondo_checkpoint *cp) {
   }
 }
 
-const char *rondo_check_path(lua_State *L, int idx) {
-  size_t length;
-  const char *path = luaL_checklstring(L, idx, &length);
-  luaL_argcheck(L, strlen(path) == length, idx, "a path cannot hold a NUL character");
-  return path;
-}
-
 /* checkpoint(path [, mode]) -> checkpoint | nil, message, code. mode: "map" or "read". */
 static int checkpoint(lua_State *L) {
   static const char *const modes[] = {"map", "read", NULL};
-  const char *path = rondo_check_path(L, 1);
+  const char *path = rondo_check_path(L, 1, RONDO_READ);
   bool read = luaL_checkoption(L, 2, "map", modes) == 1;
   checkpoint_box *box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = (checkpoint_box){NULL, read};

@@ -20,22 +20,16 @@
 #define OUTPUT_META "rondo.output"
 #define FILE_META "rondo.output_file"
 
-/* A string without NUL bytes. */
-static const char *check_plain(lua_State *L, int idx) {
-  size_t length;
-  const char *text = luaL_checklstring(L, idx, &length);
-  luaL_argcheck(L, strlen(text) == length, idx, "it contains a NUL byte");
-  return text;
-}
-
-static const char *check_path(lua_State *L, int idx) {
-  const char *path = check_plain(L, idx);
+static const char *check_path(lua_State *L, int idx, rondo_access access) {
+  const char *path = rondo_check_path(L, idx, access);
   luaL_argcheck(L, *path != '\0', idx, "the path is empty");
   return path;
 }
 
 static const char *check_name(lua_State *L, int idx) {
-  const char *name = check_plain(L, idx);
+  size_t length;
+  const char *name = luaL_checklstring(L, idx, &length);
+  luaL_argcheck(L, strlen(name) == length, idx, "it contains a NUL byte");
   luaL_argcheck(L, rondo_output_name_ok(name), idx,
                 "a file name without '/' and of at most 255 bytes is needed");
   return name;
@@ -108,7 +102,7 @@ static bool get_overwrite(lua_State *L, int idx) {
 }
 
 static int output(lua_State *L) {
-  const char *path = check_path(L, 1);
+  const char *path = check_path(L, 1, RONDO_WRITE);
   lua_settop(L, 2);
   if (lua_isnil(L, 2)) {
     lua_newtable(L);
@@ -164,7 +158,7 @@ static int output_write(lua_State *L) {
 
 static int output_copy(lua_State *L) {
   rondo_output *o = check_output(L);
-  const char *name = check_name(L, 2), *source = check_path(L, 3);
+  const char *name = check_name(L, 2), *source = check_path(L, 3, RONDO_READ);
   rondo_error e;
   bool ok = rondo_output_copy(o, name, source, &e);
   return push_result(L, ok, &e);

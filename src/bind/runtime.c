@@ -42,6 +42,7 @@ static void resize(lua_State *L, pool_box *box, int threads) {
 }
 
 rondo_pool *rondo_state_pool(lua_State *L) {
+  rondo_charge_elements(L, 0);
   pool_box *box = get_box(L);
   if (!box->started) resize(L, box, 0);
   return (rondo_pool *)box->pool;

@@ -169,7 +169,7 @@ static rondo_save *check_save(lua_State *L) {
 
 /* save(path [, size]) -> file to write | nil, message, code */
 static int save_begin(lua_State *L) {
-  const char *path = rondo_check_path(L, 1);
+  const char *path = rondo_check_path(L, 1, RONDO_WRITE);
   lua_Integer size = luaL_optinteger(L, 2, 0);
   luaL_argcheck(L, size >= 0, 2, "a size cannot be negative");
   rondo_save *save = lua_newuserdatauv(L, sizeof *save, 0);
@@ -242,7 +242,7 @@ static int text_release(lua_State *L) {
 /* read_file(path [, limit]) -> the bytes of a regular file | nil, message, code. limit: bytes,
  * 16 MiB if absent. */
 static int read_file(lua_State *L) {
-  const char *path = rondo_check_path(L, 1);
+  const char *path = rondo_check_path(L, 1, RONDO_READ);
   lua_Integer limit = luaL_optinteger(L, 2, 16 << 20);
   luaL_argcheck(L, limit >= 0, 2, "a limit cannot be negative");
   text_box *box = lua_newuserdatauv(L, sizeof *box, 0);

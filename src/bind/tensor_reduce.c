@@ -129,6 +129,7 @@ int rondo_tensor_eq(lua_State *L) {
   const rondo_tensor *b = luaL_testudata(L, 2, RONDO_TENSOR_META);
   bool comparable =
       a != NULL && b != NULL && rondo_tensor_has_memory(L, 1) && rondo_tensor_has_memory(L, 2);
+  if (comparable) rondo_charge_elements(L, rondo_tensor_count(a));
   lua_pushboolean(L, comparable && rondo_tensor_equal(a, b));
   return 1;
 }
@@ -179,6 +180,7 @@ static int is_close(lua_State *L) {
   rondo_require_arithmetic(L, a, "close");
   rondo_require_arithmetic(L, b, "close");
   if (!rondo_tensor_same_shape(a, b)) return shapes_differ(L, a, b);
+  rondo_charge_elements(L, rondo_tensor_count(a));
   int64_t place = rondo_first_apart(rondo_state_kernels(L), a, b, tolerance);
   lua_pushboolean(L, place < 0);
   if (place < 0) return 1;
@@ -195,6 +197,7 @@ static int is_close(lua_State *L) {
 
 static rondo_stats stats_of(lua_State *L, const rondo_tensor *t, void *scratch) {
   rondo_stats stats = {0};
+  rondo_charge_elements(L, rondo_tensor_count(t));
   rondo_sample everything = {1, rondo_tensor_count(t), 0};
   rondo_view_stats(rondo_state_pool(L), rondo_state_kernels(L), t, everything, scratch, &stats);
   rondo_check_stop(L);

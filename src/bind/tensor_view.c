@@ -12,6 +12,7 @@
 enum { MAX_EMPTY_TABLES = 1 << 24 };
 
 rondo_pool *rondo_pool_for(lua_State *L, int64_t count) {
+  rondo_charge_elements(L, count);
   return count >= RONDO_PARALLEL_FROM ? rondo_state_pool(L) : NULL;
 }
 

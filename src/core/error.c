@@ -62,7 +62,8 @@ bool rondo_fail_errno(rondo_error *e, int errnum, const char *format, ...) {
 }
 
 const char *rondo_status_name(rondo_status status) {
-  static const char *const names[] = {"ok",        "usage",   "io",     "format", "unsupported",
-                                      "nonfinite", "changed", "exists", "memory", "interrupted"};
+  static const char *const names[] = {"ok",          "usage",       "io",      "format",
+                                      "unsupported", "nonfinite",   "changed", "exists",
+                                      "memory",      "interrupted", "limit"};
   return (size_t)status < sizeof names / sizeof *names ? names[status] : "unknown";
 }

@@ -18,8 +18,9 @@ const char *rondo_message(const rondo *r) {
   return r != NULL ? r->message : no_memory;
 }
 
-static rondo_status report(rondo *r, rondo_status status, const char *message) {
+rondo_status rondo_report(rondo *r, rondo_status status, const char *message) {
   snprintf(r->message, sizeof r->message, "%s", message);
+  r->reported = status;
   return status;
 }
 
@@ -31,14 +32,16 @@ static rondo_status copy_config(rondo *r, const rondo_config *given) {
   memcpy(&r->config, given, known);
   const char *bytes = (const char *)given;
   for (size_t i = known; i < size; i++) {
-    if (bytes[i] != 0) return report(r, RONDO_USAGE, "the config has a field that is not known");
+    if (bytes[i] != 0)
+      return rondo_report(r, RONDO_USAGE, "the config has a field that is not known");
   }
   if (r->config.threads < 0 || r->config.threads > 1024) {
-    return report(r, RONDO_USAGE, "the number of threads is 0 (all) to 1024");
+    return rondo_report(r, RONDO_USAGE, "the number of threads is 0 (all) to 1024");
   }
   if (r->config.trust != RONDO_TRUST_NOTHING && r->config.trust != RONDO_TRUST_EVERYTHING) {
-    return report(r, RONDO_USAGE, "trust is RONDO_TRUST_NOTHING or RONDO_TRUST_EVERYTHING");
+    return rondo_report(r, RONDO_USAGE, "trust is RONDO_TRUST_NOTHING or RONDO_TRUST_EVERYTHING");
   }
+  rondo_set_defaults(&r->config);
   return RONDO_OK;
 }
 
@@ -46,20 +49,26 @@ static rondo_status copy_config(rondo *r, const rondo_config *given) {
  * the message handler has left a string, unless memory ran out. */
 static rondo_status take_error(rondo *r, int result) {
   const char *text = lua_type(r->L, -1) == LUA_TSTRING ? lua_tostring(r->L, -1) : NULL;
-  if (r->exited && r->exit_code == 0) return report(r, RONDO_OK, "");
+  if (r->exited && r->exit_code == 0) return rondo_report(r, RONDO_OK, "");
+  char why[128];
   if (r->exited) {
-    snprintf(r->message, sizeof r->message, "the script ended with exit code %d", r->exit_code);
-    return RONDO_USAGE;
+    snprintf(why, sizeof why, "the script ended with exit code %d", r->exit_code);
+    return rondo_report(r, RONDO_USAGE, why);
   }
-  if (r->interrupted) return report(r, RONDO_INTERRUPTED, "interrupted");
-  if (result == LUA_ERRMEM) return report(r, RONDO_MEMORY, no_memory);
+  if (r->limited != RONDO_LIMIT_NONE) {
+    rondo_limit_text(r, why, sizeof why);
+    return rondo_report(r, RONDO_LIMIT, why);
+  }
+  if (r->interrupted) return rondo_report(r, RONDO_INTERRUPTED, "interrupted");
+  if (result == LUA_ERRMEM) return rondo_report(r, RONDO_MEMORY, no_memory);
   rondo_status status = r->status != RONDO_OK ? r->status : RONDO_USAGE;
-  return report(r, status, text != NULL ? text : "an error without a message");
+  return rondo_report(r, status, text != NULL ? text : "an error without a message");
 }
 
 /* Message handler: any error value becomes a string; defects of rondo get a traceback. */
 static int describe_error(lua_State *L) {
   const rondo *r = rondo_host_of(L);
+  rondo_record_place(L);
   const char *text = luaL_tolstring(L, 1, NULL);
   if (r->commanding && !r->interrupted && strstr(text, "\nstack traceback:") == NULL) {
     luaL_traceback(L, L, text, 1);
@@ -68,28 +77,36 @@ static int describe_error(lua_State *L) {
 }
 
 /* Runs function(data) in protected mode. */
-static rondo_status call(rondo *r, lua_CFunction function, void *data) {
+rondo_status rondo_call(rondo *r, lua_CFunction function, void *data) {
   lua_State *L = r->L;
+  if (r->interrupted && r->made) {
+    rondo_rest_hook(r);
+    return rondo_report(r, RONDO_INTERRUPTED, "interrupted");
+  }
+  rondo_refill(r);
+  rondo_clear_record(r);
   r->busy = true;
   r->exited = false;
   r->status = RONDO_OK;
-  report(r, RONDO_OK, "");
+  rondo_report(r, RONDO_OK, "");
   lua_pushcfunction(L, describe_error);
   lua_pushcfunction(L, function);
   lua_pushlightuserdata(L, data);
   int result = lua_pcall(L, 1, 0, 1);
-  rondo_status status = result == LUA_OK ? report(r, RONDO_OK, "") : take_error(r, result);
+  rondo_status status = result == LUA_OK ? rondo_report(r, RONDO_OK, "") : take_error(r, result);
   lua_settop(L, 0);
-  rondo_rest_hook(r);
   r->busy = false;
+  r->limited = RONDO_LIMIT_NONE;
+  r->model = r->out = NULL;
+  rondo_rest_hook(r);
   return status;
 }
 
 /* Whether a call may begin; if not, the reason is reported. */
-static rondo_status ready(rondo *r) {
+rondo_status rondo_ready(rondo *r) {
   if (r == NULL) return RONDO_MEMORY;
   if (r->start != RONDO_OK) return r->start;
-  if (r->busy) return report(r, RONDO_USAGE, "this host is busy with another call");
+  if (r->busy) return rondo_report(r, RONDO_USAGE, "this host is busy with another call");
   return RONDO_OK;
 }
 
@@ -100,12 +117,13 @@ rondo *rondo_new(const rondo_config *config) {
   if (r->start != RONDO_OK) return r;
   r->L = lua_newstate(rondo_host_allocate, r);
   if (r->L == NULL) {
-    r->start = report(r, RONDO_MEMORY, no_memory);
+    r->start = rondo_report(r, RONDO_MEMORY, no_memory);
     return r;
   }
   *(rondo **)lua_getextraspace(r->L) = r;
   lua_setwarnf(r->L, rondo_host_warn, r);
-  r->start = call(r, rondo_prepare_state, NULL);
+  r->start = rondo_call(r, rondo_prepare_state, NULL);
+  r->made = true;
   return r;
 }
 
@@ -121,9 +139,12 @@ typedef struct {
   const char *model, *out, *recipe;
 } quantize_call;
 
-/* progress(bytes, total, name) for rondo.quantize. */
+/* progress(bytes, total, name) for rondo.quantize. A long quantization is no endless script: its
+ * limits begin again. */
 static int report_progress(lua_State *L) {
   rondo *r = rondo_host_of(L);
+  rondo_refill(r);
+  if (r->config.on_progress == NULL) return 0;
   uint64_t bytes = (uint64_t)luaL_checkinteger(L, 1), total = (uint64_t)luaL_checkinteger(L, 2);
   const char *name = luaL_optstring(L, 3, "");
   if (r->config.on_progress(r->config.user, bytes, total, name) != 0) r->interrupted = true;
@@ -142,6 +163,7 @@ static void load_file(lua_State *L, const char *path) {
     return;
   }
   if (result == LUA_ERRFILE) r->status = RONDO_IO;
+  if (result == LUA_ERRSYNTAX) rondo_record_chunk(r, path, lua_tostring(L, -1));
   lua_error(L);
 }
 
@@ -156,7 +178,6 @@ static void push_options(lua_State *L, const char *recipe) {
       luaL_error(L, "%s: a recipe returns a table, not %s", recipe, luaL_typename(L, -1));
     }
   }
-  if (rondo_host_of(L)->config.on_progress == NULL) return;
   lua_pushcfunction(L, report_progress);
   lua_setfield(L, -2, "progress");
 }
@@ -164,14 +185,27 @@ static void push_options(lua_State *L, const char *recipe) {
 /* The status whose name is at idx; RONDO_IO for others. */
 static rondo_status status_at(lua_State *L, int idx) {
   const char *name = lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : "io";
-  for (rondo_status s = RONDO_USAGE; s <= RONDO_INTERRUPTED; s++) {
+  for (rondo_status s = RONDO_USAGE; s < RONDO_STATUS_COUNT; s++) {
     if (strcmp(name, rondo_status_name(s)) == 0) return s;
   }
   return RONDO_IO;
 }
 
+/* [-0, +1] The part of the file system that a model's path stands for: an index is one of the files
+ * of its folder. */
+static const char *push_extent(lua_State *L, const char *model) {
+  const char *slash = strrchr(model, '/'), *extension = strrchr(model, '.');
+  if (extension == NULL || strcmp(extension, ".json") != 0) {
+    return lua_pushstring(L, model);
+  }
+  return slash != NULL ? lua_pushlstring(L, model, (size_t)(slash - model) + 1)
+                       : lua_pushliteral(L, ".");
+}
+
 static int run_quantize(lua_State *L) {
   const quantize_call *c = lua_touserdata(L, 1);
+  rondo *r = rondo_host_of(L);
+  const char *extent = push_extent(L, c->model);
   lua_getglobal(L, "require");
   lua_pushliteral(L, "rondo");
   lua_call(L, 1, 1);
@@ -179,19 +213,21 @@ static int run_quantize(lua_State *L) {
   lua_pushstring(L, c->model);
   lua_pushstring(L, c->out);
   push_options(L, c->recipe);
+  r->model = extent;
+  r->out = c->out;
   lua_call(L, 3, 3);
   if (lua_toboolean(L, -3)) return 0;
-  rondo_host_of(L)->status = status_at(L, -1);
+  r->status = status_at(L, -1);
   lua_pop(L, 1);
   return lua_error(L);
 }
 
 rondo_status rondo_quantize(rondo *r, const char *model, const char *out, const char *recipe) {
-  rondo_status status = ready(r);
+  rondo_status status = rondo_ready(r);
   if (status != RONDO_OK) return status;
   if (model == NULL || out == NULL)
-    return report(r, RONDO_USAGE, "a model and an output are needed");
-  return call(r, run_quantize, &(quantize_call){model, out, recipe});
+    return rondo_report(r, RONDO_USAGE, "a model and an output are needed");
+  return rondo_call(r, run_quantize, &(quantize_call){model, out, recipe});
 }
 
 typedef struct {
@@ -225,12 +261,12 @@ static int run_script(lua_State *L) {
 }
 
 rondo_status rondo_run(rondo *r, const char *path, int argc, const char *const *argv) {
-  rondo_status status = ready(r);
+  rondo_status status = rondo_ready(r);
   if (status != RONDO_OK) return status;
   if (path == NULL || argc < 0 || (argc > 0 && argv == NULL)) {
-    return report(r, RONDO_USAGE, "a script and its arguments are needed");
+    return rondo_report(r, RONDO_USAGE, "a script and its arguments are needed");
   }
-  return call(r, run_script, &(script_call){path, argc, argv, 0});
+  return rondo_call(r, run_script, &(script_call){path, argc, argv, 0});
 }
 
 static int run_command(lua_State *L) {
@@ -249,14 +285,14 @@ static int run_command(lua_State *L) {
 }
 
 int rondo_command(rondo *r, int argc, const char *const *argv) {
-  if (ready(r) != RONDO_OK) return 1;
+  if (rondo_ready(r) != RONDO_OK) return 1;
   if (r->config.trust != RONDO_TRUST_EVERYTHING) {
-    report(r, RONDO_USAGE, "the command needs RONDO_TRUST_EVERYTHING");
+    rondo_report(r, RONDO_USAGE, "the command needs RONDO_TRUST_EVERYTHING");
     return 1;
   }
   script_call c = {NULL, argc, argv, 1};
   r->commanding = true;
-  rondo_status status = call(r, run_command, &c);
+  rondo_status status = rondo_call(r, run_command, &c);
   r->commanding = false;
   return status == RONDO_OK ? c.code : 1;
 }

@@ -2,6 +2,7 @@
 #ifndef RONDO_HOST_HOST_H
 #define RONDO_HOST_HOST_H
 
+#include "bind/bind.h"
 #include "rondo/rondo.h"
 
 #include <lauxlib.h>
@@ -11,18 +12,33 @@
 /* Bytes; no allocation of this size is ever tried. */
 #define RONDO_IMPOSSIBLE_SIZE ((size_t)-1 / 4)
 
+/* Why a call was ended by rondo itself. */
+typedef enum rondo_limited { RONDO_LIMIT_NONE, RONDO_LIMIT_STEPS, RONDO_LIMIT_TIME } rondo_limited;
+
 struct rondo {
   lua_State *L; /* NULL when it could not be made, and after the script has ended the process */
   rondo_config config;
-  uint64_t used;       /* bytes that Lua holds */
-  rondo_status start;  /* of rondo_new; reported by every call unless RONDO_OK */
-  bool busy;           /* a call is running; a callback must not begin another */
-  bool commanding;     /* that call is rondo_command */
-  bool exited;         /* the script has called os.exit */
-  int exit_code;       /* with this */
-  rondo_status status; /* of the call, set by what it runs */
+  uint64_t used;         /* bytes that Lua holds */
+  rondo_status start;    /* of rondo_new; reported by every call unless RONDO_OK */
+  bool busy;             /* a call is running; a callback must not begin another */
+  bool made;             /* the state is complete: from here on calls are limited */
+  bool commanding;       /* that call is rondo_command */
+  bool exited;           /* the script has called os.exit */
+  int exit_code;         /* with this */
+  rondo_status status;   /* of the call, set by what it runs */
+  rondo_status reported; /* with the message */
   atomic_bool interrupted;
-  int interruptions;     /* errors raised for it */
+  int interruptions; /* errors raised for it */
+  rondo_limited limited;
+  uint64_t steps;          /* left to the call */
+  uint64_t bytes;          /* of new memory that have not made a step yet */
+  uint64_t deadline;       /* of the call, in nanoseconds */
+  const char *model, *out; /* that rondo_quantize may use, beside what is granted to scripts */
+  struct {
+    char file[512], tensor[512];
+    int line;
+    rondo_error_record record;
+  } error;
   size_t warning_length; /* of the warning that is being put together */
   char warning[1024];
   char message[4096];
@@ -31,14 +47,62 @@ struct rondo {
 /* The host that a state, or one of its coroutines, belongs to. */
 rondo *rondo_host_of(lua_State *L);
 
+/* host.c: runs function(data) in protected mode, within the limits; reports how it ended. */
+rondo_status rondo_call(rondo *r, lua_CFunction function, void *data);
+
+/* host.c: whether a call may begin; if not, the reason is reported. */
+rondo_status rondo_ready(rondo *r);
+
+/* host.c: keeps status and message for the host; returns the status. */
+rondo_status rondo_report(rondo *r, rondo_status status, const char *message);
+
+/* record.c: forgets the last error. */
+void rondo_clear_record(rondo *r);
+
+/* record.c: remembers where in a script the error arose that a message handler deals with. */
+void rondo_record_place(lua_State *L);
+
+/* record.c: remembers a script that does not compile, and the line that message names. */
+void rondo_record_chunk(rondo *r, const char *path, const char *message);
+
 /* modules.c: makes rondo.core and the Lua half known to require. [-0, +0] */
 void rondo_preload(lua_State *L);
 
 /* interrupt.c: raises when the host's call is to stop; also a Lua function. [-0, +0] */
 int rondo_poll(lua_State *L);
 
-/* interrupt.c: a Lua function: asks the host whether the prompt goes on after an interruption,
- * which is then forgotten. -> whether it does */
+/* limits.c: what 0 stands for in the config. */
+void rondo_set_defaults(rondo_config *config);
+
+/* limits.c: whether the state's hook looks for interruptions and limits all the time. */
+bool rondo_is_polled(const rondo *r);
+
+/* limits.c: gives the call all its steps and time again. */
+void rondo_refill(rondo *r);
+
+/* limits.c: take from what the call has left; the next look finds that nothing is. */
+void rondo_spend(rondo *r, uint64_t steps);
+void rondo_spend_bytes(rondo *r, uint64_t bytes);
+
+/* limits.c: whether the call has reached a limit. */
+bool rondo_is_over(rondo *r);
+
+/* limits.c: what a script that has reached its limit is told. */
+void rondo_limit_text(const rondo *r, char *text, size_t size);
+
+/* limits.c: spends and looks; also as a Lua function charge(steps). [-0, +0] */
+void rondo_charge(lua_State *L, uint64_t steps);
+int rondo_charge_script(lua_State *L);
+
+/* access.c: raises unless this state may use the path so. [-0, +0] */
+void rondo_admit(lua_State *L, const char *path, rondo_access access);
+
+/* match.c: puts functions that charge for their work into the table at the top: find, match,
+ * gmatch, gsub, rep. [-0, +0] */
+void rondo_open_match(lua_State *L);
+
+/* interrupt.c: a Lua function: whether the prompt goes on: nobody has interrupted it, or the host
+ * wants that forgotten. */
 int rondo_go_on(lua_State *L);
 
 /* interrupt.c: forgets an interruption; the hook rests, or polls in a state without trust. */

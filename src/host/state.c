@@ -8,6 +8,16 @@
 
 static const char globals_key = 'g'; /* its address is the registry key of the scripts' globals */
 
+static bool is_untrusted(const rondo *r) {
+  return r->config.trust == RONDO_TRUST_NOTHING;
+}
+
+/* Before Lua gives up it looks through all its memory for some to free, which takes time. */
+static void *refuse(rondo *r) {
+  rondo_spend_bytes(r, r->used);
+  return NULL;
+}
+
 void *rondo_host_allocate(void *user, void *block, size_t old_size, size_t new_size) {
   rondo *r = user;
   if (block == NULL) old_size = 0; /* Lua tells the kind of the new object there */
@@ -19,7 +29,9 @@ void *rondo_host_allocate(void *user, void *block, size_t old_size, size_t new_s
   if (new_size >= RONDO_IMPOSSIBLE_SIZE) return NULL;
   uint64_t used = r->used - old_size, limit = r->config.memory_limit;
   bool grows = new_size > old_size;
-  if (grows && limit != 0 && (used > limit || new_size > limit - used)) return NULL;
+  if (grows) rondo_spend_bytes(r, new_size - old_size);
+  if (grows && limit != 0 && (used > limit || new_size > limit - used)) return refuse(r);
+  if (grows && r->limited != RONDO_LIMIT_NONE && is_untrusted(r)) return NULL;
   void *moved = realloc(block, new_size);
   if (moved != NULL) r->used = used + new_size;
   return moved;
@@ -123,19 +135,66 @@ static void set_threads(lua_State *L, int threads) {
   lua_pop(L, 1);
 }
 
+/* Calls upvalue 1, which reads the path that is its first argument, or writes it where the second
+ * is a mode that says so. */
+static int call_admitted(lua_State *L) {
+  const char *mode = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+  bool writes = lua_toboolean(L, lua_upvalueindex(2)) && strpbrk(mode, "wa+") != NULL;
+  rondo_check_path(L, 1, writes ? RONDO_WRITE : RONDO_READ);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+/* Puts call_admitted in the place of a function of the table at the top, if it is there. [-0, +0]
+ */
+static void admit_field(lua_State *L, const char *field, bool has_mode) {
+  if (lua_getfield(L, -1, field) != LUA_TFUNCTION) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pushboolean(L, has_mode);
+  lua_pushcclosure(L, call_admitted, 2);
+  lua_setfield(L, -2, field);
+}
+
+/* What rondo's own Lua half uses of files, in a state whose scripts may make it do so. */
+static void guard_files(lua_State *L) {
+  static const char *const walks[] = {"attributes", "symlinkattributes", "dir"};
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  if (lua_getfield(L, -1, "lfs") == LUA_TTABLE) {
+    for (size_t i = 0; i < sizeof walks / sizeof *walks; i++) admit_field(L, walks[i], false);
+  }
+  lua_getfield(L, -2, LUA_IOLIBNAME);
+  admit_field(L, "open", true);
+  lua_pop(L, 3);
+}
+
+/* The globals of scripts that nobody vouches for. [-0, +1] */
+static void push_sandbox(lua_State *L) {
+  guard_files(L);
+  lua_getglobal(L, LUA_STRLIBNAME);
+  rondo_open_match(L);
+  lua_pop(L, 1);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "rondo.sandbox");
+  lua_call(L, 1, 1);
+  lua_pushcfunction(L, rondo_charge_script);
+  lua_call(L, 1, 1);
+}
+
 /* The globals of scripts: the state's own, or a table with what nobody needs to be trusted for. */
 static void make_globals(lua_State *L, bool trusted) {
   if (trusted) {
     lua_pushglobaltable(L);
   } else {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "rondo.sandbox");
-    lua_call(L, 1, 1);
-    lua_pushcfunction(L, rondo_poll);
-    lua_call(L, 1, 1);
+    push_sandbox(L);
   }
   lua_rawsetp(L, LUA_REGISTRYINDEX, &globals_key);
 }
+
+static const rondo_guard guard = {rondo_charge, rondo_admit};
 
 int rondo_prepare_state(lua_State *L) {
   const rondo *r = rondo_host_of(L);
@@ -147,6 +206,7 @@ int rondo_prepare_state(lua_State *L) {
   }
   luaL_openlibs(L);
   rondo_stop_by(L, &rondo_host_of(L)->interrupted);
+  if (rondo_is_polled(r)) rondo_set_guard(L, &guard);
   replace_exit(L);
   rondo_preload(L);
   rondo_require_installed(L, "lfs");
