@@ -156,11 +156,11 @@ run_examples() {
 # ---- Linters ----
 
 check_format() {
-  find include src spec examples -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
+  find include src spec examples bench -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
 }
 
 check_scripts() {
-  for script in spec/run.sh examples/quickstart.sh tools/setup.sh .ci/run; do
+  for script in spec/run.sh examples/quickstart.sh bench/run.sh tools/*.sh .ci/run; do
     sh -n "$script" || return 1
   done
 }
@@ -173,6 +173,7 @@ run_linters() {
     skip 'clang-format: version 14 is needed'
   fi
   check 'the layers' lua5.4 tools/check_layers.lua "$build"
+  check 'the vectors of kernels' lua5.4 tools/check_vectors.lua "$build"
   check 'the syntax of scripts' check_scripts
 }
 

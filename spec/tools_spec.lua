@@ -78,8 +78,8 @@ describe("tools/setup.sh", function()
   local function commands(without)
     assert(lfs.mkdir(folder .. "/bin"))
     for name in ([[sh env cat id mktemp nproc grep sed rm mkdir dirname basename realpath lua5.4
-                   cc make cmake pkg-config busted luacheck clang-format python3
-                   strace]]):gmatch "%S+" do
+                   cc make cmake pkg-config busted luacheck clang-format objdump
+                   python3 strace]]):gmatch "%S+" do
       local path = sh("command -v %s", name):match "^(/.*)\n$"
       if path and not without[name] then sh("ln -s %s %s/bin/%s", path, folder, name) end
     end

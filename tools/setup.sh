@@ -39,6 +39,7 @@ list_missing() {
     want lua-busted 'busted, the test runner' command -v busted
     want lua-check 'luacheck' command -v luacheck
     want clang-format 'clang-format 14' command -v clang-format
+    want binutils 'objdump' command -v objdump
     want python3 'Python 3, which writes malformed files for tests' command -v python3
     want strace 'strace, which makes system calls fail for tests' command -v strace
   fi
