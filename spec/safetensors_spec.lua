@@ -152,6 +152,15 @@ describe("reading", function()
   end)
 end)
 
+-- The entries of a list one after the other, as the core asks for them.
+local function each(list)
+  local i = 0
+  return function()
+    i = i + 1
+    if list[i] then return list[i].name, list[i].dtype, list[i].shape end
+  end
+end
+
 describe("writing", function()
   local function saved(tensors, metadata)
     assert.is_true(safetensors.save(path, tensors, metadata))
@@ -195,10 +204,13 @@ describe("writing", function()
       list[2 * i - 1] = { name = ("t%02d"):format(99 - i), dtype = dtype, shape = { 8 } }
       list[2 * i] = { name = ("s%02d\u{e9}"):format(i), dtype = dtype, shape = { 0 } }
     end
-    local header, offsets, places, bytes = core.safetensors_header(list)
+    local size, offsets, places, bytes = core.safetensors_layout(each(list))
+    local header = core.safetensors_header(each(list)):bytes()
+    assert.equal(size, #header)
     assert.equal(#list, #places)
     local at = 0
-    for i, place in ipairs(places) do
+    for i = 1, #places do
+      local place = places[i]
       local rank = #order - (i - 1) // 2
       assert.equal(order[rank], list[place].dtype)
       assert.equal(i % 2 == 1 and "s" or "t", list[place].name:sub(1, 1))
@@ -276,8 +288,9 @@ describe("writing", function()
     assert.has_error(function() safetensors.save({}, {}) end)
     assert.has_error(function() safetensors.save("a\0b", {}) end)
     for _, list in ipairs {
-      { 1 }, { {} }, { { name = "a", dtype = "f32" } }, { { name = "a", dtype = "q", shape = {} } },
-      { { name = "a", dtype = "f4", shape = { 1 } } }, { { name = 1, dtype = "f32", shape = {} } },
+      { { name = 1, dtype = "f32", shape = {} } }, { { name = "a" } },
+      { { name = "a", dtype = "f32" } }, { { name = "a", dtype = "q", shape = {} } },
+      { { name = "a", dtype = "f4", shape = { 1 } } },
       { { name = "a", dtype = "f32", shape = { -1 } } },
       { { name = "a", dtype = "f32", shape = { 1.5 } } },
       { { name = "a", dtype = "f32", shape = { 1 << 62, 4 } } },
@@ -286,7 +299,8 @@ describe("writing", function()
         { name = "b", dtype = "u8", shape = { 1 << 62 } } },
       { { name = "a", dtype = "f32", shape = {} }, { name = "a", dtype = "f16", shape = {} } },
     } do
-      assert.has_error(function() core.safetensors_header(list) end)
+      assert.has_error(function() core.safetensors_header(each(list)) end)
+      assert.has_error(function() core.safetensors_layout(each(list)) end)
     end
     no_leftovers()
   end)

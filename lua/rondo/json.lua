@@ -6,6 +6,7 @@
 -- NaN, infinity, and strings that are not UTF-8.
 
 local core = require "rondo.core"
+local sequence = require "rondo.sequence"
 
 local json = { null = core.json_null }
 
@@ -94,6 +95,7 @@ end
 
 -- The number of elements when all keys are 1..n, else nil.
 local function list_length(value)
+  if sequence.is(value) then return #value end
   local count = 0
   for key in next, value do
     if math.type(key) ~= "integer" then return nil end
@@ -119,7 +121,7 @@ end
 
 local function write_table(out, value, indent, depth)
   if depth >= MAX_DEPTH then fail("JSON nested deeper than %d levels, or a cycle", MAX_DEPTH) end
-  local mark = mark_of(value)
+  local mark = sequence.is(value) and "array" or mark_of(value)
   if mark == "object" then return write_members(out, value, indent, depth) end
   local count = list_length(value)
   if mark == "array" and not count then fail("a JSON list with holes or with other keys") end
@@ -178,8 +180,7 @@ local function style(text, first, last_key, last_value)
   return space, colon
 end
 
-local function value_text(value, space)
-  local margin = space:find("\n", 1, true) and trailing(space, "^[^\n]*")
+local function value_text(value, margin)
   if type(value) ~= "string" then
     value = json.encode(value, { indent = margin and math.max(#margin, 1) or nil })
   else
@@ -200,6 +201,22 @@ local function remove(text, key, value_end)
   return before .. after:gsub("^[ \t\r\n]+", "", 1)
 end
 
+--- Where a member's value stands in the object that a JSON text is, or would if it were added: for
+--- values that are too long for json.splice.
+-- @return the text before the value, the text behind it, and the member's indentation, nil where
+--   members share a line; or nil, message, code when text is not a JSON object
+function json.place(text, key)
+  local first, found_key, found, found_end, last_key, last, last_end =
+    core.json_members(text, key)
+  if not first then return nil, found_key, found end
+  local space, colon = style(text, first, last_key, last)
+  local margin = space:find("\n", 1, true) and trailing(space, "^[^\n]*") or nil
+  if found then return text:sub(1, found - 1), text:sub(found_end + 1), margin end
+  local at = last_end or first
+  return text:sub(1, at) .. (last_key and "," or "") .. space .. core.json_quote(key) .. colon,
+    text:sub(at + 1), margin
+end
+
 --- Replaces one member of the object that a JSON text is; every other byte stays.
 -- @param text  an object; NaN and Infinity in it are let pass
 -- @param key  of the member; when there is none it is added at the end, in the text's own style
@@ -207,18 +224,14 @@ end
 --   lines after its first are indented as far as the member is. nil takes the member out
 -- @return the new text; or nil, message, code when text is not a JSON object
 function json.splice(text, key, value)
-  local first, found_key, found, found_end, last_key, last, last_end =
-    core.json_members(text, key)
-  if not first then return nil, found_key, found end
   if value == nil then
+    local first, found_key, found, found_end = core.json_members(text, key)
+    if not first then return nil, found_key, found end
     return found and remove(text, found_key, found_end) or text
   end
-  local space, colon = style(text, first, last_key, last)
-  local new = value_text(value, space)
-  if found then return text:sub(1, found - 1) .. new .. text:sub(found_end + 1) end
-  local at = last_end or first
-  return text:sub(1, at) .. (last_key and "," or "") .. space .. core.json_quote(key) .. colon
-         .. new .. text:sub(at + 1)
+  local before, behind, margin = json.place(text, key)
+  if not before then return nil, behind, margin end
+  return before .. value_text(value, margin) .. behind
 end
 
 return json

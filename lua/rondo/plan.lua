@@ -6,16 +6,26 @@
 --   { action = "copy" }      the same bytes
 --   { action = "cast" }      the same values in another dtype (the bias of a packed layer)
 --   { action = "quantize" }  a layer: values ("fake"), or words, scale and zero ("packed")
+--
+-- Models have up to some million tensors, so a plan keeps five references or numbers for each: its
+-- name, its group (see rondo.model.layers), the decision that it shares with others, its shard, the
+-- number of its first output; and 8 bytes for each output's offset. A job is made of these when it
+-- is carried out. What a decision means for the tensors of a group (shapes, bytes) is worked out
+-- once and remembered for a while.
 
 local core = require "rondo.core"
+local layers_of = require "rondo.model.layers"
 local options = require "rondo.options"
 local packed = require "rondo.formats.packed"
 local pattern = require "rondo.pattern"
 local scheme_of = require "rondo.scheme"
+local sequence = require "rondo.sequence"
 local shape_of = require "rondo.shape"
 local source = require "rondo.model.source"
 
 local plan = {}
+
+local function model_of() return require "rondo.model" end
 
 -- ---- Options ----
 
@@ -89,11 +99,13 @@ local function layer_config(where, path, given)
   return result
 end
 
+local linear = { linear = true, lm_head = true, router = true, expert = true }
+
 local function check_config(where, model, config)
-  local checked, known = {}, {}
-  for name in model:layers() do known[name] = true end
+  local checked, list = {}, model_of().layer_list(model)
   for path, given in pairs(config or {}) do
-    if not known[path] then
+    local what = type(path) == "string" and layers_of.named(list, path)
+    if not what or not linear[what.kind] then
       error(string.format("%s: config names '%s', which is no linear layer of %s", where,
                           tostring(path), model.path), 0)
     end
@@ -144,12 +156,12 @@ local function check_combination(where, o)
 end
 
 local function check_options(where, model, given, level, reference)
-  if not require("rondo.model").is_model(model) then
+  if not model_of().is_model(model) then
     error(string.format("%s: a model from rondo.open is expected, not a %s", where, type(model)),
           level + 1)
   end
   local o = options.check(where, given, plan.description, level + 1)
-  o.reference, o.schemes = reference or false, {}
+  o.reference, o.schemes, o.decisions = reference or false, {}, {}
   check_bits(where, o, o.bits)
   if not reference then check_combination(where, o) end
   if o.nonfinite == "keep" and o.format == "packed" then
@@ -184,16 +196,18 @@ local function layer_scheme(o, layer, config)
   return o.schemes[key]
 end
 
-local linear = { linear = true, lm_head = true, router = true, expert = true }
 local other_kinds = { embedding = "embedding", norm = "norm", other = "not a linear layer" }
+
+local function exclusion(o, path, name)
+  for _, rule in ipairs(o.exclude) do
+    if rule.matches(path) or rule.matches(name) then return rule end
+  end
+end
 
 -- Why a linear layer is kept, or nil.
 local function kept_because(o, layer)
-  for _, rule in ipairs(o.exclude) do
-    if rule.matches(layer.name) or rule.matches(layer.tensor_name) then
-      return "exclude " .. rule.text
-    end
-  end
+  local rule = exclusion(o, layer.name, layer.tensor_name)
+  if rule then return "exclude " .. rule.text end
   if not quantizable[layer.dtype] then return "dtype " .. layer.dtype .. " is not quantized" end
   if o.config[layer.name] then return nil end
   if layer.tied then return "tied to the embedding" end
@@ -202,219 +216,364 @@ local function kept_because(o, layer)
   if layer.kind == "router" then return "routers are kept" end
 end
 
-local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, i16 = 2, i32 = 4, i64 = 8 }
-
--- An output tensor; size: bytes of an element.
-local function entry(name, role, dtype, shape)
-  local size = dtype_bytes[dtype]
-  return { name = name, role = role, dtype = dtype, shape = shape, size = size,
-           nbytes = shape_of.count(shape) * size }
-end
-
--- Output tensors of a packed layer: the reference's WeightOnlyLinear.
-local function packed_entries(layer, scheme, whole, packing, scale_dtype)
-  local rows, cols = whole.rows // math.max(whole.slices, 1), whole.cols
-  local function shaped(a, b)
-    return #layer.shape == 3 and { layer.shape[1], a, b } or { a, b }
-  end
-  local scale_rows, scale_cols = rows, scheme:groups(cols)
-  if scheme.group_dim == 0 then scale_rows, scale_cols = scheme:groups(rows), cols end
-  local list = {
-    entry(packed.member(layer.name, "packed_weight"), "words", packing.dtype,
-          shaped(packed.in_words(packing, rows, cols))),
-    entry(packed.member(layer.name, "scale"), "scale", scale_dtype, shaped(scale_rows, scale_cols)),
-  }
-  if scheme:has_zero() then
-    list[3] = entry(packed.member(layer.name, "packed_zp"), "zero", packing.dtype,
-                    shaped(packed.in_words(packing, scale_rows, scale_cols)))
-  end
-  return list
-end
-
 local function packing_of(o, scheme)
   return { dtype = o.compression_dtype, dim = o.compression_dim,
            fields = packed.word_bits[o.compression_dtype] // scheme.bits }
 end
 
-local function quantize_job(o, layer, rule)
+local actions = { copy = "copy", unpack = "cast", bias = "cast", quantize = "quantize" }
+
+-- What is done with tensors: one table for all with which the same is done.
+-- @param what  "copy"; "quantize"; "unpack": a layer of a packed source that is kept is written as
+--              plain values; "bias": that of a packed layer gets the scales' dtype
+local function decision(o, what, rule, scheme)
+  local same = o.decisions[scheme or what] or {}
+  o.decisions[scheme or what] = same
+  same[rule] = same[rule] or {
+    what = what, action = actions[what], rule = rule, scheme = scheme,
+    packing = scheme and o.format == "packed" and packing_of(o, scheme) or nil,
+  }
+  return same[rule]
+end
+
+local function decide_layer(made, name, what)
+  local o, layer = made.options, layers_of.describe(made.list, name, what)
+  layer.tied = made.tied[name] or false
+  local reason = linear[layer.kind] and kept_because(o, layer) or other_kinds[layer.kind]
+  if reason then return decision(o, layer.quantized and "unpack" or "copy", reason) end
   local config = o.config[layer.name]
-  local scheme = layer_scheme(o, layer, config)
-  local job = { action = "quantize", name = layer.tensor_name, layer = layer, scheme = scheme,
-                rule = rule, search = o.mse_search, weights = shape_of.count(layer.shape) }
-  if o.format == "packed" then
-    job.packing = packing_of(o, scheme)
-    job.scale_dtype = o.scale_dtype
-    job.entries = packed_entries(layer, scheme, layer.source, job.packing, o.scale_dtype)
-  else
-    job.entries = { entry(packed.plain_name(layer), "values", layer.dtype, layer.shape) }
+  local rule = config and "config '" .. layer.name .. "'" or "linear layer"
+  return decision(o, "quantize", rule, layer_scheme(o, layer, config))
+end
+
+-- Whether a linear layer may differ from others of its group.
+local function is_singled_out(made, name)
+  if made.tied[name] then return true end
+  local o = made.options
+  if #o.exclude == 0 and not next(o.config) then return false end
+  local path = layers_of.path(made.list, name)
+  return o.config[path] ~= nil or exclusion(o, path, name) ~= nil
+end
+
+-- common: decisions by group
+local function decide(made, number, name, common)
+  local what, shared = layers_of.at(made.list, number)
+  if not what then return decision(made.options, "copy", "not a linear layer") end
+  if not shared or linear[what.kind] and is_singled_out(made, name) then
+    return decide_layer(made, name, what)
   end
-  return job
+  local group = made.list.group_of[number]
+  common[group] = common[group] or decide_layer(made, name, what)
+  return common[group]
 end
 
--- A layer of a packed source that is kept is written as plain values.
-local function unpack_job(layer, rule)
-  return { action = "cast", name = layer.tensor_name, rule = rule, layer = layer,
-           source = layer.source,
-           entries = { entry(packed.plain_name(layer), "values", layer.dtype, layer.shape) } }
-end
-
-local function copy_job(info, rule)
-  return { action = "copy", name = info.name, rule = rule,
-           entries = { { name = info.name, role = "bytes", dtype = info.dtype, shape = info.shape,
-                         nbytes = info.nbytes } } }
-end
-
--- The bias of a packed layer stands in the scales' dtype.
-local function bias_job(o, info, layer)
-  if info.dtype == o.scale_dtype then return copy_job(info, "bias") end
-  return { action = "cast", name = info.name, rule = "bias of a packed layer",
-           source = source.stored(layer.model.checkpoint, info.name, info.dtype, info.shape),
-           entries = { entry(info.name, "values", o.scale_dtype, info.shape) } }
-end
-
--- What is done with each layer, by tensor name: jobs; reasons to keep (kept); layers whose bias
--- follows them into the packed format, by the bias's name; and the tensors of packed sources that
--- are parts of a layer, with the tensor that stands for the layer.
-local function decide(model, o)
-  local d = { jobs = {}, kept = {}, biases = {}, parts = {} }
-  for _, layer in model:layers("all") do
-    local reason = linear[layer.kind] and kept_because(o, layer) or other_kinds[layer.kind]
-    if reason then
-      d.kept[layer.tensor_name] = reason
-      if layer.quantized then d.jobs[layer.tensor_name] = unpack_job(layer, reason) end
-    else
-      local rule = o.config[layer.name] and "config '" .. layer.name .. "'" or "linear layer"
-      d.jobs[layer.tensor_name] = quantize_job(o, layer, rule)
-      if o.format == "packed" and layer.bias_name then d.biases[layer.bias_name] = layer end
-    end
-    if layer.quantized then
-      d.parts[packed.member(layer.name, "scale")] = layer.tensor_name
-      d.parts[packed.member(layer.name, "packed_zp")] = layer.tensor_name
+-- Changes what depends on other tensors: the biases of packed layers follow them, and parts of a
+-- packed source go with the tensor that stands for their layer.
+local function follow(made, decisions, biases)
+  local o, parts, names, group_of, kept = made.options, {}, {}, {}, {}
+  for _, record in pairs(made.list.records) do
+    for i = 2, #record.parts do parts[record.parts[i]] = true end
+  end
+  for number, name in ipairs(made.names) do
+    if not parts[name] then
+      local at, chosen = #names + 1, decisions[number]
+      if biases[name] and chosen.what == "copy" then
+        local same = made.model.checkpoint:info(name) == o.scale_dtype
+        chosen = same and decision(o, "copy", "bias")
+          or decision(o, "bias", "bias of a packed layer")
+      end
+      names[at], group_of[at], kept[at] = name, made.group_of[number], chosen
     end
   end
-  return d
+  made.names, made.group_of, made.decisions = names, group_of, kept
+end
+
+local function decide_all(made)
+  local decisions, biases, common = {}, {}, {}
+  local is_packed = made.options.format == "packed"
+  for number, name in ipairs(made.names) do
+    local chosen = decide(made, number, name, common)
+    decisions[number] = chosen
+    local bias = is_packed and chosen.what == "quantize" and layers_of.bias(made.list, name)
+    if bias then biases[bias] = true end
+  end
+  made.decisions = decisions
+  if next(biases) or next(made.list.records) then follow(made, decisions, biases) end
+end
+
+-- ---- Measuring ----
+
+local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, i16 = 2, i32 = 4, i64 = 8 }
+
+-- An output tensor; size: bytes of an element; part: what its name ends in, behind the layer's; nil
+-- for one that has its source's name.
+local function output(part, role, dtype, shape)
+  local size = dtype_bytes[dtype]
+  return { part = part, role = role, dtype = dtype, shape = shape, size = size,
+           nbytes = shape_of.count(shape) * size }
+end
+
+-- Output tensors of a packed layer: the reference's WeightOnlyLinear.
+local function packed_outputs(shape, scheme, packing, scale_dtype)
+  local rows, cols = shape[#shape - 1], shape[#shape]
+  local function shaped(a, b)
+    return #shape == 3 and { shape[1], a, b } or { a, b }
+  end
+  local scale_rows, scale_cols = rows, scheme:groups(cols)
+  if scheme.group_dim == 0 then scale_rows, scale_cols = scheme:groups(rows), cols end
+  local list = {
+    output("packed_weight", "words", packing.dtype, shaped(packed.in_words(packing, rows, cols))),
+    output("scale", "scale", scale_dtype, shaped(scale_rows, scale_cols)),
+  }
+  if scheme:has_zero() then
+    list[3] = output("packed_zp", "zero", packing.dtype,
+                     shaped(packed.in_words(packing, scale_rows, scale_cols)))
+  end
+  return list
+end
+
+local function outputs_of(made, chosen, about)
+  if chosen.what == "copy" then
+    return { { role = "bytes", dtype = about.dtype, shape = about.shape, nbytes = about.nbytes } }
+  elseif chosen.packing then
+    return packed_outputs(about.shape, chosen.scheme, chosen.packing, made.options.scale_dtype)
+  end
+  local dtype = chosen.what == "bias" and made.options.scale_dtype or about.dtype
+  return { output(nil, "values", dtype, about.shape) }
+end
+
+-- What the source tensor is: dtype and shape (of a packed layer: as it was) and its bytes.
+local function source_of(made, chosen, name)
+  local record = chosen.what ~= "copy" and made.list.records[name]
+  local dtype, shape, nbytes = made.model.checkpoint:info(name)
+  if not record then return { dtype = dtype, shape = shape, nbytes = nbytes } end
+  nbytes = 0
+  for _, part in ipairs(record.parts) do
+    nbytes = nbytes + select(3, made.model.checkpoint:info(part))
+  end
+  return { dtype = record.dtype, shape = record.shape, nbytes = nbytes }
+end
+
+local function measure(made, chosen, name)
+  local about, after = source_of(made, chosen, name), 0
+  local outputs, weights = outputs_of(made, chosen, about), shape_of.count(about.shape)
+  for _, e in ipairs(outputs) do after = after + e.nbytes end
+  return {
+    shape = about.shape, dtype = about.dtype, action = chosen.action, rule = chosen.rule,
+    scheme = chosen.scheme and chosen.scheme:label(), weights = weights,
+    bits = weights > 0 and after * 8 / weights or 0, bytes_before = about.nbytes,
+    bytes_after = after, outputs = outputs,
+  }
+end
+
+local MOST_MEASURES = 1000 -- remembered; a model may have as many shapes as tensors
+
+--- What the i-th job comes to: the fields of its row but the name, and weights and outputs; one
+--- table for many jobs, for nobody to change.
+function plan.measure(made, i)
+  local chosen, name = made.decisions[i], made.names[i]
+  if made.list.records[name] then return measure(made, chosen, name) end
+  local known, group = made.measures[chosen], made.group_of[i]
+  if known and known[group] then return known[group] end
+  if made.measure_count == MOST_MEASURES then made.measures, made.measure_count = {}, 0 end
+  made.measures[chosen] = made.measures[chosen] or {}
+  made.measures[chosen][group] = measure(made, chosen, name)
+  made.measure_count = made.measure_count + 1
+  return made.measures[chosen][group]
 end
 
 -- ---- Files ----
+
+-- The name of an output of the i-th job.
+local function output_name(made, i, e)
+  local name = made.names[i]
+  if e.part then return packed.member(layers_of.path(made.list, name), e.part) end
+  local record = e.role == "values" and made.list.records[name]
+  if record then return packed.plain_name(made.model, record.name) end
+  return name
+end
+
+--- Iterates over the outputs of a shard, as the core wants it: name, dtype, shape; and the job's
+--- number.
+function plan.each_output(made, shard)
+  local i, k, outputs = shard.first - 1, 0, {}
+  return function()
+    k = k + 1
+    if k > #outputs then
+      i, k = i + 1, 1
+      if i > shard.last then return nil end
+      outputs = plan.measure(made, i).outputs
+    end
+    local e = outputs[k]
+    return output_name(made, i, e), e.dtype, e.shape, i
+  end
+end
 
 local function shard_name(i, n)
   return n == 1 and "model.safetensors" or string.format("model-%05d-of-%05d.safetensors", i, n)
 end
 
--- Cuts the jobs into shards of at most `limit` bytes; the tensors of one job stay together.
-local function make_shards(jobs, limit)
-  local shards, current = {}, nil
-  for _, job in ipairs(jobs) do
-    local bytes = 0
-    for _, e in ipairs(job.entries) do bytes = bytes + e.nbytes end
-    if not current or (current.bytes > 0 and current.bytes + bytes > limit) then
-      current = { jobs = {}, bytes = 0, index = #shards + 1 }
-      shards[#shards + 1] = current
+-- Cuts the jobs into shards of at most so many bytes; the tensors of one job stay together. Counts
+-- on the way.
+local function make_shards(made)
+  local shards, shard, outputs, limit = {}, nil, 1, made.options.shard_size
+  local t = made.totals
+  for i = 1, #made.names do
+    local m = plan.measure(made, i)
+    if not shard or shard.bytes > 0 and shard.bytes + m.bytes_after > limit then
+      shard = { first = i, bytes = 0, first_output = outputs }
+      shards[#shards + 1] = shard
     end
-    current.bytes = current.bytes + bytes
-    current.jobs[#current.jobs + 1] = job
+    shard.last, shard.bytes = i, shard.bytes + m.bytes_after
+    made.shard_of[i], made.first_output[i] = shard, outputs
+    outputs = outputs + #m.outputs
+    t.tensor_bytes = t.tensor_bytes + m.bytes_before
+    if m.action == "quantize" then
+      t.quantized, t.weights = t.quantized + 1, t.weights + m.weights
+      t.quantized_bytes = t.quantized_bytes + m.bytes_after
+    end
   end
   return shards
 end
 
--- Gives every entry of a shard its offset in the file, and the shard its header.
-local function lay_out(shard, name, metadata)
-  local list = {}
-  for _, job in ipairs(shard.jobs) do
-    for _, e in ipairs(job.entries) do list[#list + 1] = e end
+-- Gives a shard its name, size and the offsets of its tensors; nil, message, code where its header
+-- would be too long.
+local function lay_out(made, shard, name)
+  local header, offsets, code = core.safetensors_layout(plan.each_output(made, shard),
+                                                        made.metadata)
+  if not header then
+    return nil, string.format("%s: %s; smaller shards have shorter ones", name, offsets), code
   end
-  local header, offsets = core.safetensors_header(list, metadata)
-  shard.name, shard.header = name, header
-  shard.size = #header + shard.bytes
-  for i, e in ipairs(list) do
-    e.file, e.offset = name, #header + offsets[i]
+  shard.name, shard.header_bytes, shard.offsets = name, header, offsets
+  shard.size = header + shard.bytes
+  return true
+end
+
+-- ---- The index ----
+
+local function index_head(made)
+  local total = 0
+  for _, shard in ipairs(made.shards) do total = total + shard.bytes end
+  return '{\n  "metadata": {\n    "total_size": ' .. total .. '\n  },\n  "weight_map": {\n'
+end
+
+local INDEX_TAIL = "\n  }\n}\n"
+
+local function index_line(name, file)
+  return '    ' .. core.json_quote(name) .. ': "' .. file .. '"'
+end
+
+local function index_size(made)
+  local size = #index_head(made) + #INDEX_TAIL - 2 -- no comma behind the last line
+  for _, shard in ipairs(made.shards) do
+    for name in plan.each_output(made, shard) do
+      size = size + #index_line(name, shard.name) + 2
+    end
   end
+  return size
+end
+
+--- The text of model.safetensors.index.json, the names in bytewise order.
+-- @param emit  function (piece of the text), called for one after the other
+function plan.write_index(made, emit)
+  local keys = {} -- name, NUL, file: names hold no NUL, so that the order is theirs
+  for _, shard in ipairs(made.shards) do
+    for name in plan.each_output(made, shard) do keys[#keys + 1] = name .. "\0" .. shard.name end
+  end
+  table.sort(keys)
+  emit(index_head(made))
+  for i, key in ipairs(keys) do
+    emit(index_line(key:match "^(.*)%z(.*)$") .. (i < #keys and ",\n" or ""))
+  end
+  emit(INDEX_TAIL)
 end
 
 -- ---- The plan ----
 
-local function row_of(job, info)
-  local after, about = 0, job.layer or info
-  for _, e in ipairs(job.entries) do after = after + e.nbytes end
-  local weights = shape_of.count(about.shape)
-  return {
-    name = info.name, shape = about.shape, dtype = about.dtype, action = job.action,
-    rule = job.rule, scheme = job.scheme and job.scheme:label(),
-    bits = weights > 0 and after * 8 / weights or 0,
-    bytes_before = info.nbytes, bytes_after = after,
-  }
+local function row(made, i)
+  local m = plan.measure(made, i)
+  return { name = made.names[i], shape = m.shape, dtype = m.dtype, action = m.action,
+           rule = m.rule, scheme = m.scheme, bits = m.bits, bytes_before = m.bytes_before,
+           bytes_after = m.bytes_after }
+end
+
+-- The output tensors of the i-th job, with their places.
+local function entries_of(made, i, outputs)
+  local shard, entries = made.shard_of[i], {}
+  for k, e in ipairs(outputs) do
+    local number = made.first_output[i] - shard.first_output + k
+    entries[k] = { name = output_name(made, i, e), role = e.role, dtype = e.dtype, shape = e.shape,
+                   size = e.size, nbytes = e.nbytes, file = shard.name,
+                   offset = shard.header_bytes + shard.offsets[number] }
+  end
+  return entries
+end
+
+--- The i-th job of a plan, made anew with each call: name, action, entries, before, after (bytes);
+--- of one that quantizes layer, scheme, search, ratio, packing, scale_dtype; of a cast source.
+function plan.job(made, i)
+  local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
+  local job = { name = name, action = chosen.action, before = m.bytes_before,
+                after = m.bytes_after, entries = entries_of(made, i, m.outputs) }
+  if chosen.what == "quantize" then
+    job.layer, job.scheme = model_of().layer_of(made.model, name), chosen.scheme
+    job.search, job.ratio = made.options.mse_search, made.ratios[i]
+    job.packing, job.scale_dtype = chosen.packing, chosen.packing and made.options.scale_dtype
+  elseif chosen.what == "unpack" then
+    job.source = model_of().layer_of(made.model, name).source
+  elseif chosen.what == "bias" then
+    job.source = source.stored(made.model.checkpoint, name, m.dtype, m.shape)
+  end
+  return job
+end
+
+--- The jobs that quantize, one after the other: for job, number in ...
+function plan.quantizing(made)
+  local i = 0
+  return function()
+    repeat
+      i = i + 1
+      if i > #made.names then return nil end
+    until made.decisions[i].what == "quantize"
+    return plan.job(made, i), i
+  end
 end
 
 local function add_totals(made)
-  local t = { tensors = #made.rows, quantized = 0, weights = 0, tensor_bytes = 0, bytes_before = 0,
-              bytes_after = 0 }
-  local quantized_bytes = 0
+  local t = made.totals
   for _, file in ipairs(made.model.checkpoint:files()) do
     t.bytes_before = t.bytes_before + file.size
   end
-  for i, row in ipairs(made.rows) do
-    t.tensor_bytes = t.tensor_bytes + row.bytes_before
-    if row.action == "quantize" then
-      t.quantized = t.quantized + 1
-      t.weights = t.weights + made.jobs[i].weights
-      quantized_bytes = quantized_bytes + row.bytes_after
-    end
-  end
   for _, file in ipairs(made.files) do t.bytes_after = t.bytes_after + file.size end
-  t.bits = t.weights > 0 and quantized_bytes * 8 / t.weights or 0
-  made.totals = t
+  t.bits = t.weights > 0 and t.quantized_bytes * 8 / t.weights or 0
 end
 
--- The jobs and rows of all tensors, in the model's order.
-local function fill(made, d)
-  local row_by_name = {}
-  for _, name in ipairs(made.model.names) do
-    if not d.parts[name] then
-      local info = made.model:info(name)
-      local job = d.jobs[name] or (d.biases[name] and bias_job(made.options, info, d.biases[name]))
-        or copy_job(info, d.kept[name] or "not a linear layer")
-      local row = row_of(job, info)
-      made.jobs[#made.jobs + 1], made.rows[#made.rows + 1] = job, row
-      row_by_name[name] = row
-    end
-  end
-  for part, whole in pairs(d.parts) do
-    local info = made.model:has(part) and made.model:info(part)
-    if info then row_by_name[whole].bytes_before = row_by_name[whole].bytes_before + info.nbytes end
-  end
-end
-
--- The text of model.safetensors.index.json, or nil where one file holds everything.
-local function index_text(made)
-  if #made.shards < 2 then return nil end
-  local json = require "rondo.json"
-  local map, total = {}, 0
-  for _, shard in ipairs(made.shards) do
-    total = total + shard.bytes
-    for _, job in ipairs(shard.jobs) do
-      for _, e in ipairs(job.entries) do map[e.name] = shard.name end
-    end
-  end
-  return json.encode(json.object { { "metadata", json.object { { "total_size", total } } },
-                                   { "weight_map", map } }, { indent = 2 }) .. "\n"
-end
-
--- Completes a plan whose decisions stand: jobs, files, sizes.
-local function finish(made, decisions)
-  fill(made, decisions)
-  made.shards = make_shards(made.jobs, made.options.shard_size)
-  local metadata = made.model.checkpoint:metadata() or {}
-  metadata.format = metadata.format or "pt"
+-- Completes a plan whose decisions stand: files, sizes, rows.
+local function finish(made)
+  made.totals = { tensors = #made.names, quantized = 0, weights = 0, quantized_bytes = 0,
+                  tensor_bytes = 0, bytes_before = 0, bytes_after = 0 }
+  made.shards = make_shards(made)
+  made.metadata = made.model.checkpoint:metadata() or {}
+  made.metadata.format = made.metadata.format or "pt"
   for i, shard in ipairs(made.shards) do
-    lay_out(shard, shard_name(i, #made.shards), metadata)
+    local done, message, code = lay_out(made, shard, shard_name(i, #made.shards))
+    if not done then return nil, message, code end
     made.files[i] = { name = shard.name, size = shard.size }
   end
-  made.index = index_text(made)
-  if made.index then
-    made.files[#made.files + 1] = { name = "model.safetensors.index.json", size = #made.index }
+  if #made.shards > 1 then
+    made.files[#made.files + 1] = { name = "model.safetensors.index.json",
+                                    size = index_size(made) }
   end
+  made.rows = sequence.new(#made.names, function(i) return row(made, i) end)
   add_totals(made)
   return made
+end
+
+local function new(model, o)
+  local list, tied = model_of().layer_list(model)
+  return { model = model, options = o, list = list, tied = tied, names = model.names,
+           group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
+           measures = {}, measure_count = 0 }
 end
 
 -- What a user should know, though it stops nothing.
@@ -432,8 +591,9 @@ end
 --- Plans the quantization of a model.
 -- @param model  what rondo.open gives
 -- @param given  options, see plan.description; nil for the defaults
--- @return { model, options, jobs, rows, shards, files, totals }; rows: one per source tensor in the
---         model's order, for people; files: { name, size } of every weight file and the index
+-- @return { model, options, rows, files, totals } and what plan.job needs; rows: one per source
+--         tensor in the model's order, for people (a rondo.sequence); files: { name, size } of
+--         every weight file and the index. Or nil, message, code
 -- Raises for options that make no sense; `where` names the caller in messages.
 -- @param reference  as rtn.rtn_quantize: lm_head and routers are quantized too, a codebook with
 --                   other than 4 bits means the integer rule, options without effect are accepted
@@ -443,17 +603,24 @@ function plan.make(model, given, level, where, reference)
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
-  local made = finish({ model = model, options = o, jobs = {}, rows = {}, files = {} },
-                      decide(model, o))
+  local planned = new(model, o)
+  decide_all(planned)
+  local made, message, code = finish(planned)
+  if not made then return nil, message, code end
   remark(made)
   return made
 end
 
 --- Plans a copy of the model as it is.
+-- @return as above
 function plan.copy(model, shard_size)
-  local o = { format = "copy", shard_size = shard_size, config = {}, exclude = {} }
-  return finish({ model = model, options = o, jobs = {}, rows = {}, files = {} },
-                { jobs = {}, kept = {}, biases = {}, parts = {} })
+  local o = { format = "copy", shard_size = shard_size, config = {}, exclude = {}, decisions = {} }
+  local made = new(model, o)
+  made.decisions = {}
+  for number = 1, #made.names do
+    made.decisions[number] = decision(o, "copy", "not a linear layer")
+  end
+  return finish(made)
 end
 
 return plan

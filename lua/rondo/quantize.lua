@@ -52,25 +52,59 @@ local function read_file(path)
   return text
 end
 
--- config.json: the source's bytes, with our quantization_config where the output is packed.
-local function config_text(made)
-  local folder = made.model.folder
-  local has_config = folder and lfs.attributes(folder .. "/config.json", "mode") == "file"
-  local text = "{}\n"
-  if has_config then
-    local read, message, code = read_file(folder .. "/config.json")
-    if not read then return nil, message, code end
-    text = read
+local BLOCK = 1000 -- pieces written at once
+
+-- Writes a file of many pieces of text: produce(emit) calls emit with one after the other, always
+-- the same. A file's size is told before it is written, so they are made twice rather than kept.
+local function write_pieces(out, name, produce)
+  local size, at, block = 0, 0, {}
+  produce(function(piece) size = size + #piece end)
+  local file <close>, message, code = out:file(name, size)
+  if not file then return nil, message, code end
+  local done = true
+  local function flush()
+    local text = table.concat(block)
+    if done then done, message, code = file:write(at, text) end
+    at, block = at + #text, {}
   end
-  if made.options.format == "copy" then return has_config and text or false end
+  produce(function(piece)
+    block[#block + 1] = piece
+    if #block == BLOCK then flush() end
+  end)
+  flush()
+  if not done then return nil, message, code end
+  return file:close()
+end
+
+-- The source's config.json, "{}" where it has none, and whether it has one; or nil, message, code.
+local function source_config(made)
+  local path = made.model.folder and made.model.folder .. "/config.json"
+  if not path or lfs.attributes(path, "mode") ~= "file" then return "{}\n", false end
+  local text, message, code = read_file(path)
+  if not text then return nil, message, code end
+  return text, true
+end
+
+-- Writes config.json: the source's bytes, with our quantization_config where the output is packed.
+local function write_config(made, out)
+  local text, has_config, code = source_config(made)
+  if not text then return nil, has_config, code end
   if made.options.format == "packed" then
     local packed = require "rondo.formats.packed"
-    return json.splice(text, "quantization_config", packed.config_text(made))
+    local before, behind, margin = json.place(text, "quantization_config")
+    if not before then return nil, behind, margin end
+    return write_pieces(out, "config.json", function(emit)
+      emit(before)
+      packed.write_config(plan_of.quantizing(made), margin or "", emit)
+      emit(behind)
+    end)
   end
-  if made.model.quantization and has_config then
-    return json.splice(text, "quantization_config", nil)
+  if not has_config then return true end
+  if made.options.format ~= "copy" and made.model.quantization then
+    text, has_config, code = json.splice(text, "quantization_config", nil)
+    if not text then return nil, has_config, code end
   end
-  return has_config and text or false
+  return out:write("config.json", text)
 end
 
 -- ---- Weights ----
@@ -97,54 +131,52 @@ local function file_sink(file, advance)
   return put, put_bytes
 end
 
--- Writes one shard; calls advance(job, bytes) after each piece, finished(job, result) after each
--- job.
+-- Writes one shard; calls advance(job, bytes) after each piece, finished(number, job, result) after
+-- each job.
 local function write_shard(made, shard, out, advance, finished)
   local file, message, code = out:file(shard.name, shard.size)
   if not file then return nil, message, code end
   local done
-  done, message, code = file:write(0, shard.header)
+  local header
+  header, message, code = core.safetensors_header(plan_of.each_output(made, shard), made.metadata)
+  if not header then return nil, message, code end
+  done, message, code = file:write(0, header)
   if not done then return nil, message, code end
   local current
   local put, put_bytes = file_sink(file, function(bytes) advance(current, bytes) end)
   local function tick() advance(current, 0) end
   local keep = made.options.nonfinite == "keep"
-  for _, job in ipairs(shard.jobs) do
-    current = job
+  for i = shard.first, shard.last do
+    current = plan_of.job(made, i)
     local result
-    result, message, code = execute.job(job, made.model.checkpoint, keep, put, put_bytes, tick)
+    result, message, code = execute.job(current, made.model.checkpoint, keep, put, put_bytes, tick)
     if not result then return nil, message, code end
-    finished(job, result)
+    finished(i, current, result)
   end
   return file:close()
 end
 
 -- Turns bytes written of a job into bytes of the source, and tells progress(done, total, name).
 local function progress_counter(made, progress)
-  local before, after, name_of = {}, {}, {}
-  for i, job in ipairs(made.jobs) do
-    local row = made.rows[i]
-    before[job], after[job], name_of[job] = row.bytes_before, row.bytes_after, row.name
-  end
   local finished_bytes, written, total = 0, 0, made.totals.tensor_bytes
   local function advance(job, bytes)
     written = written + bytes
-    if not progress or written >= after[job] then return end
-    progress(finished_bytes + before[job] * written // after[job], total, name_of[job])
+    if not progress or written >= job.after then return end
+    progress(finished_bytes + job.before * written // job.after, total, job.name)
   end
   local function finish(job)
-    finished_bytes, written = finished_bytes + before[job], 0
-    if progress then progress(finished_bytes, total, name_of[job]) end
+    finished_bytes, written = finished_bytes + job.before, 0
+    if progress then progress(finished_bytes, total, job.name) end
   end
   return advance, finish
 end
 
--- Writes all weight files; returns the results of the quantized layers by tensor name.
+-- Writes all weight files; returns what report.make wants of the quantized layers.
 local function write_weights(made, out, progress)
-  local results = {}
+  local results = report_of.results(made)
   local advance, finish = progress_counter(made, progress)
-  local function finished(job, result)
-    if job.action == "quantize" then results[job.name] = result end
+  local function finished(i, job, result)
+    if job.action == "quantize" then results:add(i, result) end
     finish(job)
   end
   for _, shard in ipairs(made.shards) do
@@ -155,19 +187,18 @@ local function write_weights(made, out, progress)
 end
 
 local function write_side_files(made, out, report)
-  local text, message, code = config_text(made)
-  if text == nil then return nil, message, code end
-  local done = true
-  if text then done, message, code = out:write("config.json", text) end
+  local done, message, code = write_config(made, out)
   for _, name in ipairs(report.copied_files) do
     if not done then return nil, message, code end
     done, message, code = out:copy(name, made.model.folder .. "/" .. name)
   end
-  if done and made.index then
-    done, message, code = out:write("model.safetensors.index.json", made.index)
+  if done and #made.shards > 1 then
+    done, message, code = write_pieces(out, "model.safetensors.index.json",
+                                       function(emit) plan_of.write_index(made, emit) end)
   end
   if not done then return nil, message, code end
-  return out:write("rondo-report.json", report_of.text(report))
+  return write_pieces(out, "rondo-report.json",
+                      function(emit) report_of.write(report, emit) end)
 end
 
 -- ---- The whole ----
@@ -239,7 +270,9 @@ end
 --- model:save; see rondo.model.
 function quantize.save(model, dir, given)
   local o = options.check("save", given, save_description, 3)
-  local made = model.checkpoint.plan or plan_of.copy(model, o.shard_size)
+  local made, message, code = model.checkpoint.plan, nil, nil
+  if not made then made, message, code = plan_of.copy(model, o.shard_size) end
+  if not made then return nil, message, code end
   return quantize.execute(made, dir, o.overwrite, o.progress)
 end
 

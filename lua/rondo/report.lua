@@ -1,7 +1,11 @@
 -- report: what a quantization did to every layer, in numbers. The same input and options give the
 -- same bytes: no clock, no machine, no number of threads.
 
+local core = require "rondo.core"
 local json = require "rondo.json"
+local layers_of = require "rondo.model.layers"
+local plan_of = require "rondo.plan"
+local sequence = require "rondo.sequence"
 
 local report = {}
 
@@ -16,13 +20,31 @@ end
 
 report.errors = errors
 
-local function layer_of(job, row, result)
-  local s = job.scheme
+-- ---- Results ----
+
+local Results = {}
+Results.__index = Results
+
+--- Where the results of a plan's jobs gather: three numbers a job.
+function report.results(made)
+  local function numbers() return core.zeros({ #made.names }, "f64") end
+  return setmetatable({ ratio = numbers(), error = numbers(), norm = numbers() }, Results)
+end
+
+--- Keeps what execute.quantize returned for the i-th job.
+function Results:add(i, result)
+  self.ratio[i], self.error[i], self.norm[i] = result.ratio, result.error, result.norm
+end
+
+-- ---- The report ----
+
+local function layer_of(made, i, results)
+  local m, s, name = plan_of.measure(made, i), made.decisions[i].scheme, made.names[i]
   return errors({
-    name = job.layer.name, tensor = job.name, shape = row.shape, dtype = row.dtype,
-    scheme = s:label(), bits = s.bits, group_size = s.group_size, group_dim = s.group_dim,
-    clip_ratio = result.ratio, bytes_before = row.bytes_before, bytes_after = row.bytes_after,
-  }, result.error, result.norm, job.weights)
+    name = layers_of.path(made.list, name), tensor = name, shape = m.shape, dtype = m.dtype,
+    scheme = m.scheme, bits = s.bits, group_size = s.group_size, group_dim = s.group_dim,
+    clip_ratio = results.ratio[i], bytes_before = m.bytes_before, bytes_after = m.bytes_after,
+  }, results.error[i], results.norm[i], m.weights)
 end
 
 -- The options as the caller would write them again.
@@ -44,17 +66,18 @@ local function options_of(made)
 end
 
 --- Makes the report of a plan that was carried out.
--- @param results  by tensor name, what execute.quantize returned
--- @return { schema, rondo, options, source, layers, totals, copied_files, left_files }
+-- @param results  of report.results, with all that was quantized
+-- @return { schema, rondo, options, source, layers, totals, copied_files, left_files }; layers is a
+--         rondo.sequence
 function report.make(made, results)
-  local layers, error, norm = {}, 0, 0
-  for i, job in ipairs(made.jobs) do
-    local result = results[job.name]
-    if job.action == "quantize" and result then
-      layers[#layers + 1] = layer_of(job, made.rows[i], result)
-      error, norm = error + result.error, norm + result.norm
+  local numbers, error, norm = {}, 0, 0
+  for i, decision in ipairs(made.decisions) do
+    if decision.action == "quantize" then
+      numbers[#numbers + 1] = i
+      error, norm = error + results.error[i], norm + results.norm[i]
     end
   end
+  local layers = sequence.new(#numbers, function(k) return layer_of(made, numbers[k], results) end)
   local t = made.totals
   local totals = errors({ layers = t.quantized, tensors = t.tensors, weights = t.weights,
                           bits_per_weight = t.bits, bytes_before = t.bytes_before,
@@ -65,8 +88,8 @@ function report.make(made, results)
                              { "header_digest", file.header_digest } }
   end
   return {
-    schema = 1, rondo = require("rondo.core").version, options = options_of(made),
-    source = json.array(files), layers = json.array(layers), totals = totals,
+    schema = 1, rondo = core.version, options = options_of(made),
+    source = json.array(files), layers = layers, totals = totals,
     copied_files = json.array {}, left_files = json.array {},
   }
 end
@@ -88,26 +111,32 @@ local function ordered(fields, names)
   return json.object(pairs_of)
 end
 
--- A list with a line for each of its items.
-local function in_lines(items)
-  if #items == 0 then return "[]" end
-  return "[\n    " .. table.concat(items, ",\n    ") .. "\n  ]"
+-- The layers, a line for each.
+local function write_layers(layers, emit)
+  local count = #layers
+  if count == 0 then return emit "[]" end
+  emit "[\n    "
+  for i, layer in ipairs(layers) do
+    emit(json.encode(ordered(layer, layer_order)) .. (i < count and ",\n    " or ""))
+  end
+  emit "\n  ]"
 end
 
---- The report as JSON text, fields in a fixed order, a line for each layer.
-function report.text(made)
-  local layers, parts = {}, {}
-  for i, layer in ipairs(made.layers) do
-    layers[i] = json.encode(ordered(layer, layer_order))
+--- The report as JSON text, fields in a fixed order.
+-- @param emit  function (piece of the text), called for one after the other
+function report.write(made, emit)
+  local divider = "{\n"
+  for _, name in ipairs(order) do
+    emit(string.format('%s  "%s": ', divider, name))
+    divider = ",\n"
+    if name == "layers" then
+      write_layers(made.layers, emit)
+    else
+      local value = name == "totals" and ordered(made.totals, total_order) or made[name]
+      emit((json.encode(value, { indent = 2 }):gsub("\n", "\n  ")))
+    end
   end
-  local special = { totals = json.encode(ordered(made.totals, total_order), { indent = 2 }),
-                    layers = in_lines(layers) }
-  for i, name in ipairs(order) do
-    local value = special[name] or json.encode(made[name], { indent = 2 })
-    if name ~= "layers" then value = value:gsub("\n", "\n  ") end
-    parts[i] = string.format('  "%s": %s', name, value)
-  end
-  return "{\n" .. table.concat(parts, ",\n") .. "\n}\n"
+  emit "\n}\n"
 end
 
 return report

@@ -304,13 +304,12 @@ function rtn.rtn_quantize(model, o)
     scale_dtype = o.scale_dtype, nonfinite = o.nonfinite,
   }, 2, "rtn_quantize", true)
   if not made then return nil, message, code end
-  for _, job in ipairs(made.jobs) do
-    if job.action == "quantize" then
-      local good
-      good, message, code = execute.check(job, o.nonfinite == "keep")
-      if not good and code == "nonfinite" then error("rtn_quantize: " .. message, 2) end
-      if not good then return nil, message, code end
-    end
+  for job, number in plan.quantizing(made) do
+    local good
+    good, message, code = execute.check(job, o.nonfinite == "keep")
+    if not good and code == "nonfinite" then error("rtn_quantize: " .. message, 2) end
+    if not good then return nil, message, code end
+    made.ratios[number] = job.ratio
   end
   return require("rondo.model.planned").model(made)
 end

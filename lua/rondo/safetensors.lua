@@ -51,11 +51,21 @@ local function describe(tensors)
   return list
 end
 
+-- A function that gives one entry of the list after the other, for the core.
+local function each(list)
+  local i = 0
+  return function()
+    i = i + 1
+    local entry = list[i]
+    if entry then return entry.name, entry.dtype, entry.shape end
+  end
+end
+
 local function write_all(file, header, list, order, tensors)
   local done, message, code = file:write(header)
-  for _, place in ipairs(order) do
+  for i = 1, #order do
     if not done then break end
-    done, message, code = file:write(tensors[list[place].name])
+    done, message, code = file:write(tensors[list[order[i]].name])
   end
   if not done then return nil, message, code end
   return file:commit()
@@ -74,11 +84,11 @@ function safetensors.save(path, tensors, metadata)
     error(("bad argument #2 to 'save' (table expected, got %s)"):format(type(tensors)), 2)
   end
   local list = describe(tensors)
-  local header, offsets, order, bytes = core.safetensors_header(list, metadata)
-  if not header then return nil, offsets, order end
-  local file <close>, message, code = core.save(path, #header + bytes)
+  local size, offsets, order, bytes = core.safetensors_layout(each(list), metadata)
+  if not size then return nil, offsets, order end
+  local file <close>, message, code = core.save(path, size + bytes)
   if not file then return nil, message, code end
-  return write_all(file, header, list, order, tensors)
+  return write_all(file, core.safetensors_header(each(list), metadata), list, order, tensors)
 end
 
 return safetensors

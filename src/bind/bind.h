@@ -88,7 +88,8 @@ void rondo_open_runtime(lua_State *L);    /* runtime.c: threads, isa, version */
 void rondo_open_tensor(lua_State *L);     /* tensor.c */
 void rondo_open_json(lua_State *L);       /* json.c */
 void rondo_open_checkpoint(lua_State *L); /* checkpoint.c: safetensors files and indexes */
-void rondo_open_save(lua_State *L);       /* save.c: headers, single files; by the one above */
+void rondo_open_save(lua_State *L);       /* save.c: single files; by the one above */
+void rondo_open_header(lua_State *L);     /* header.c: headers to write; by checkpoint.c, too */
 void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
 void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
 void rondo_open_stats(lua_State *L);      /* stats.c: summaries of tensors of any size */

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/tensor.h"
 #include "format/checkpoint.h"
+#include "format/groups.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -155,6 +156,26 @@ static int checkpoint_names(lua_State *L) {
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
   return 1;
+}
+
+static void push_numbers(lua_State *L, const uint32_t *numbers, uint32_t count) {
+  lua_createtable(L, count <= INT32_MAX ? (int)count : 0, 0);
+  for (uint32_t i = 0; i < count; i++) {
+    lua_pushinteger(L, (lua_Integer)numbers[i] + 1);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+}
+
+/* groups() -> the group of each tensor, the first tensor of each group; see format/groups.h. */
+static int checkpoint_groups(lua_State *L) {
+  const rondo_checkpoint *cp = check_checkpoint(L);
+  uint32_t *group_of = lua_newuserdatauv(L, (size_t)cp->count * sizeof *group_of, 0);
+  uint32_t *first = lua_newuserdatauv(L, (size_t)cp->count * sizeof *first, 0), count;
+  if (!rondo_checkpoint_groups(cp, group_of, first, &count))
+    return luaL_error(L, "not enough memory");
+  push_numbers(L, group_of, cp->count);
+  push_numbers(L, first, count);
+  return 2;
 }
 
 static int checkpoint_has(lua_State *L) {
@@ -445,19 +466,14 @@ void rondo_open_checkpoint(lua_State *L) {
                                   {"__len", checkpoint_len},
                                   {"__tostring", checkpoint_tostring},
                                   {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"names", checkpoint_names},
-                                     {"has", checkpoint_has},
-                                     {"info", checkpoint_info},
-                                     {"resolve", checkpoint_resolve},
-                                     {"tensor", checkpoint_tensor},
-                                     {"read", checkpoint_read},
-                                     {"read_bytes", checkpoint_read_bytes},
-                                     {"files", checkpoint_files},
-                                     {"metadata", checkpoint_metadata},
-                                     {"check", checkpoint_check},
-                                     {"fingerprint", checkpoint_fingerprint},
-                                     {"close", checkpoint_close},
-                                     {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"names", checkpoint_names},     {"groups", checkpoint_groups},
+      {"has", checkpoint_has},         {"info", checkpoint_info},
+      {"resolve", checkpoint_resolve}, {"tensor", checkpoint_tensor},
+      {"read", checkpoint_read},       {"read_bytes", checkpoint_read_bytes},
+      {"files", checkpoint_files},     {"metadata", checkpoint_metadata},
+      {"check", checkpoint_check},     {"fingerprint", checkpoint_fingerprint},
+      {"close", checkpoint_close},     {NULL, NULL}};
   new_type(L, MAPPING_META, mapping_meta);
   lua_pop(L, 1);
   new_type(L, CHECKPOINT_META, meta);
@@ -468,4 +484,5 @@ void rondo_open_checkpoint(lua_State *L) {
   lua_pushcfunction(L, checkpoint);
   lua_setfield(L, -2, "checkpoint");
   rondo_open_save(L);
+  rondo_open_header(L);
 }

@@ -8,7 +8,6 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +35,15 @@ static bool check_name(rondo_text name, rondo_error *e) {
                     problem);
 }
 
+/* Sorts, unless that is done already: most lists come from a file. */
+static void sort(rondo_st_item *items, uint32_t count, int (*compare)(const void *, const void *)) {
+  for (uint32_t i = 1; i < count; i++) {
+    if (compare(&items[i - 1], &items[i]) <= 0) continue;
+    qsort(items, count, sizeof *items, compare);
+    return;
+  }
+}
+
 bool rondo_safetensors_layout(rondo_st_item *items, uint32_t count, rondo_error *e) {
   for (uint32_t i = 0; i < count; i++) {
     if (!check_name(items[i].name, e)) return false;
@@ -45,12 +53,12 @@ bool rondo_safetensors_layout(rondo_st_item *items, uint32_t count, rondo_error 
                         "beyond 2^63",
                         rondo_excerpt_text(items[i].name).text);
   }
-  if (count > 1) qsort(items, count, sizeof *items, by_name);
+  sort(items, count, by_name);
   for (uint32_t i = 1; i < count; i++)
     if (rondo_text_equal(items[i - 1].name, items[i].name))
       return rondo_fail(e, RONDO_USAGE, "two tensors have the name \"%s\"",
                         rondo_excerpt_text(items[i].name).text);
-  if (count > 1) qsort(items, count, sizeof *items, in_file_order);
+  sort(items, count, in_file_order);
   uint64_t at = 0;
   for (uint32_t i = 0; i < count; i++) {
     items[i].offset = at;
@@ -100,8 +108,10 @@ static void put_quoted(sink *s, rondo_text text) {
 }
 
 static void put_number(sink *s, uint64_t n) {
-  char digits[24];
-  put(s, digits, (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)n));
+  char digits[20], *first = digits + sizeof digits;
+  do *--first = (char)('0' + n % 10);
+  while ((n /= 10) > 0);
+  put(s, first, (size_t)(digits + sizeof digits - first));
 }
 
 static void put_item(sink *s, const rondo_st_item *item) {

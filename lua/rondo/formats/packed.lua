@@ -39,46 +39,45 @@ local field_order = { "tensor", "bits", "group_size", "scheme", "data_type", "fu
                       "group_dim", "compression_dtype", "compression_dim", "scale_dtype",
                       "source_dtype", "shape" }
 
---- The name under which a layer's weight stands when it is not packed.
-function packed.plain_name(layer)
-  if not layer.quantized then return layer.tensor_name end
-  return layer.model.config.quantization_config.layers[layer.name].tensor
+--- The name under which a packed layer's weight stood before it was packed.
+function packed.plain_name(model, path)
+  return model.config.quantization_config.layers[path].tensor
 end
 
 --- What a reader must know of the layer that a job of a plan writes.
 function packed.fields(job)
-  local s = job.scheme
-  return { tensor = packed.plain_name(job.layer), bits = s.bits, group_size = s.group_size,
+  local s, layer = job.scheme, job.layer
+  local tensor = layer.quantized and packed.plain_name(layer.model, layer.name) or layer.tensor_name
+  return { tensor = tensor, bits = s.bits, group_size = s.group_size,
            scheme = s.scheme, data_type = s.data_type, full_range = s.full_range,
            group_dim = s.group_dim, compression_dtype = job.packing.dtype,
            compression_dim = job.packing.dim, scale_dtype = job.scale_dtype,
-           source_dtype = job.layer.dtype, shape = job.layer.shape }
+           source_dtype = layer.dtype, shape = layer.shape }
 end
 
--- Every packed layer of a plan: calls add(path, fields).
-local function each_layer(made, add)
-  for _, job in ipairs(made.jobs) do
-    if job.action == "quantize" then add(job.layer.name, packed.fields(job)) end
-  end
-end
-
---- The value of config.json's quantization_config for a plan.
-function packed.config(made)
+--- The value of config.json's quantization_config.
+-- @param jobs  iterator over the jobs that quantize
+function packed.config(jobs)
   local layers = {}
-  each_layer(made, function(path, fields) layers[path] = fields end)
+  for job in jobs do layers[job.layer.name] = packed.fields(job) end
   return { quant_method = "rondo", schema = 1, format = "packed", layers = layers }
 end
 
---- The same as JSON text: a line for each layer, in the model's order.
-function packed.config_text(made)
-  local json, lines = require "rondo.json", {}
-  each_layer(made, function(path, fields)
-    local list = {}
+--- The same as JSON text, a line for each layer.
+-- @param margin  what stands before each line but the first
+-- @param emit    function (piece of the text), called for one after the other
+function packed.write_config(jobs, margin, emit)
+  local json = require "rondo.json"
+  local function lines(text) return (text:gsub("\n", "\n" .. margin)) end
+  local divider = lines "\n    "
+  emit(lines '{\n  "quant_method": "rondo",\n  "schema": 1,\n  "format": "packed",\n  "layers": {')
+  for job in jobs do
+    local fields, list = packed.fields(job), {}
     for i, name in ipairs(field_order) do list[i] = { name, fields[name] } end
-    lines[#lines + 1] = json.encode(path) .. ": " .. json.encode(json.object(list))
-  end)
-  return string.format('{\n  "quant_method": "rondo",\n  "schema": 1,\n  "format": "packed",\n'
-                       .. '  "layers": {\n    %s\n  }\n}', table.concat(lines, ",\n    "))
+    emit(divider .. json.encode(job.layer.name) .. ": " .. json.encode(json.object(list)))
+    divider = lines ",\n    "
+  end
+  emit(lines "\n  }\n}")
 end
 
 -- ---- Reading ----

@@ -68,7 +68,7 @@ function lazy.depth(self)
   local said = config.get(self.config, "num_hidden_layers", "integer")
   if said then return said end
   local most = 0
-  for _, count in pairs(layer_list(self).counts) do most = math.max(most, count) end
+  for _, count in pairs(layers_of.counts(layer_list(self))) do most = math.max(most, count) end
   return most
 end
 
@@ -165,8 +165,8 @@ local function tied_set(self)
   return own.tied
 end
 
-local function make_layer(self, list, name)
-  return layers_of.make(list, self, name, tied_set(self)[name] or false)
+local function make_layer(self, list, name, what)
+  return layers_of.make(list, self, name, what, tied_set(self)[name] or false)
 end
 
 local function wanted_kinds(kind)
@@ -185,24 +185,27 @@ end
 function methods:layers(kind)
   local wanted = wanted_kinds(kind)
   local list, i = layer_list(self), 0
+  local numbers = layers_of.ordered(list)
   return function()
+    local number, what
     repeat
       i = i + 1
-      local name = list.names[i]
-      if not name then return nil end
-    until not wanted or wanted[list.kinds[name]]
-    local layer = make_layer(self, list, list.names[i])
+      number = numbers[i]
+      if not number then return nil end
+      what = layers_of.at(list, number)
+    until not wanted or wanted[what.kind]
+    local layer = make_layer(self, list, list.names[number], what)
     return layer.name, layer
   end
 end
 
--- The tensor that stands for a layer: by its path, or an unambiguous end of it.
+-- The tensor that stands for a layer, and what it is: by its path, or an unambiguous end of it.
 local function layer_tensor(self, list, path)
-  local endings = path == "" and { "weight", "packed_weight" }
-    or { path .. ".weight", path, path .. ".packed_weight" }
+  local endings = layers_of.tensor_names(path)
   for _, ending in ipairs(endings) do
     local full, found = self.checkpoint:resolve(ending)
-    if full and list.kinds[full] then return full end
+    local what = full and layers_of.what(list, full)
+    if what then return full, what end
     if found and #found > 0 then return ambiguous(self, ending, found) end
   end
   return nil, ("no layer %s in %s%s"):format(text.quote(path), text.path(self.path),
@@ -213,9 +216,9 @@ end
 function methods:layer(path)
   check_string("layer", path)
   local list = layer_list(self)
-  local name, message, code = layer_tensor(self, list, path)
-  if not name then return nil, message, code end
-  return make_layer(self, list, name)
+  local name, what, code = layer_tensor(self, list, path)
+  if not name then return nil, what, code end
+  return make_layer(self, list, name, what)
 end
 
 --- The tensor that the tensor `name` shares, or nil where it has its own.
@@ -317,8 +320,9 @@ end
 local function summary(self)
   local elements, types = totals(self)
   local list, linear = layer_list(self), 0
-  for _, name in ipairs(list.names) do
-    if layer_of.linear[list.kinds[name]] then linear = linear + 1 end
+  for number = 1, #self.names do
+    local what = layers_of.at(list, number)
+    if what and layer_of.linear[what.kind] then linear = linear + 1 end
   end
   return ("model %s: %d %s, %s parameters%s, %d linear %s%s"):format(text.path(self.path),
     #self.names, #self.names == 1 and "tensor" or "tensors", text.thousands(elements),
@@ -331,8 +335,8 @@ function Model.__tostring(self)
   return ok and line or ("model %s (closed)"):format(text.path(self.path))
 end
 
---- Makes a model of a checkpoint, or of anything with its methods (names, has, info, resolve,
--- tensor, files, metadata, read, check, close).
+--- Makes a model of a checkpoint, or of anything with its methods (names, groups, has, info,
+-- resolve, tensor, files, metadata, read, check, close).
 -- @param given  { path =, folder = nil, config = nil }
 -- @return the model, or nil, message, code where the checkpoint is quantized in a way it does not
 --         keep to
@@ -390,6 +394,19 @@ function model.open(path, given)
   end
   if not opened then checkpoint:close() return nil, message, code end
   return opened
+end
+
+--- What a model knows of its layers, see rondo.model.layers; and the set of the tensors that are
+--- shared.
+function model.layer_list(self)
+  return layer_list(self), tied_set(self)
+end
+
+--- The layer that stands in exactly this tensor, or nil.
+function model.layer_of(self, tensor_name)
+  local list = layer_list(self)
+  local what = layers_of.what(list, tensor_name)
+  return what and make_layer(self, list, tensor_name, what)
 end
 
 --- Whether a value is a model.

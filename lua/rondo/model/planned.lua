@@ -4,6 +4,7 @@
 
 local core = require "rondo.core"
 local execute = require "rondo.execute"
+local plan = require "rondo.plan"
 local shape_of = require "rondo.shape"
 
 local planned = {}
@@ -31,9 +32,18 @@ local function memory_sink(job)
   return put, finish
 end
 
+-- The job that makes the tensor of that name, and its entry there; or nil.
+local function job_of(self, name)
+  local number = self.number_of[name]
+  if not number then return nil end
+  local i = self.job_number[number]
+  if self.last ~= i then self.last, self.job = i, plan.job(self.plan, i) end
+  return self.job, self.job.entries[number - self.plan.first_output[i] + 1]
+end
+
 --- The tensor of exactly this name, or nil, message, code.
 function methods:tensor(name)
-  local job = self.job_of[name]
+  local job = job_of(self, name)
   if not job then return nil, "no tensor '" .. name .. "'", "usage" end
   if job.action == "copy" then return self.base:tensor(job.name) end
   if self.cache[name] then return self.cache[name] end
@@ -50,19 +60,26 @@ function methods:names()
 end
 
 function methods:has(name)
-  return self.entry_of[name] ~= nil
+  return self.number_of[name] ~= nil
+end
+
+--- As for an opened checkpoint, but every tensor is a group of its own.
+function methods:groups()
+  local numbers = {}
+  for i = 1, #self.list do numbers[i] = i end
+  return numbers, numbers
 end
 
 --- dtype, shape, bytes, file index and offset, as the written file will have them.
 function methods:info(name)
-  local e = self.entry_of[name]
+  local _, e = job_of(self, name)
   if not e then return nil end
   return e.dtype, table.move(e.shape, 1, #e.shape, 1, {}), e.nbytes, self.file_of[e.file], e.offset
 end
 
 --- The full name of a tensor; or nil and the list of names that end so on whole segments.
 function methods:resolve(name)
-  if self.entry_of[name] then return name end
+  if self.number_of[name] then return name end
   local found, ending = {}, "." .. name
   for _, full in ipairs(self.list) do
     if full:sub(-#ending) == ending then found[#found + 1] = full end
@@ -103,13 +120,14 @@ end
 function planned.checkpoint(made)
   local self = {
     plan = made, base = made.model.checkpoint, keep = made.options.nonfinite == "keep",
-    list = {}, job_of = {}, entry_of = {}, file_of = {}, cache = setmetatable({}, { __mode = "v" }),
+    list = {}, number_of = {}, job_number = {}, file_of = {},
+    cache = setmetatable({}, { __mode = "v" }),
   }
   for i, file in ipairs(made.files) do self.file_of[file.name] = i end
-  for _, job in ipairs(made.jobs) do
-    for _, e in ipairs(job.entries) do
-      self.list[#self.list + 1] = e.name
-      self.job_of[e.name], self.entry_of[e.name] = job, e
+  for _, shard in ipairs(made.shards) do
+    for name, _, _, job in plan.each_output(made, shard) do
+      local number = #self.list + 1
+      self.list[number], self.number_of[name], self.job_number[number] = name, number, job
     end
   end
   return setmetatable(self, meta)
@@ -122,7 +140,8 @@ function planned.model(made)
   for name, value in pairs(made.model.config or {}) do config[name] = value end
   config.quantization_config = nil
   if made.options.format == "packed" then
-    config.quantization_config = require("rondo.formats.packed").config(made)
+    config.quantization_config = require("rondo.formats.packed").config(
+      plan.quantizing(made))
   end
   local given = { path = made.model.path, folder = made.model.folder, config = config }
   return require("rondo.model").wrap(planned.checkpoint(made), given)
