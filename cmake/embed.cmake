@@ -1,12 +1,18 @@
 cmake_minimum_required(VERSION 3.25)
-# Writes OUT: the Lua files FILES (comma-separated, relative to ROOT) as C arrays, and the table
+# Writes OUT: the Lua files FILES (comma-separated, relative to one
+# of ROOTS) as C arrays, and the table
 # rondo_lua_modules of { module name, chunk name, bytes, size }, closed by a row of zeros.
 string(REPLACE "," ";" FILES "${FILES}")
+string(REPLACE "," ";" ROOTS "${ROOTS}")
 set(arrays "")
 set(rows "")
 set(n 0)
 foreach(file IN LISTS FILES)
-  file(READ ${ROOT}/${file} hex HEX)
+  foreach(root IN LISTS ROOTS)
+    if(EXISTS ${root}/${file})
+      file(READ ${root}/${file} hex HEX)
+    endif()
+  endforeach()
   string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
   string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)"
                        "\\1\n" bytes "${bytes}")

@@ -1,5 +1,6 @@
 cmake_minimum_required(VERSION 3.25)
-# Makes OUT show every .lua file below ROOT through symbolic links, and drops links that dangle.
+# Makes OUT show every .lua file below ROOT, and the file MADE, through symbolic links, and drops links
+# that dangle.
 file(GLOB_RECURSE old RELATIVE ${OUT} ${OUT}/*.lua)
 file(GLOB_RECURSE new RELATIVE ${ROOT} ${ROOT}/*.lua)
 foreach(file IN LISTS old)
@@ -12,3 +13,5 @@ foreach(file IN LISTS new)
   file(MAKE_DIRECTORY ${folder})
   file(CREATE_LINK ${ROOT}/${file} ${OUT}/${file} SYMBOLIC)
 endforeach()
+get_filename_component(name ${MADE} NAME)
+file(CREATE_LINK ${MADE} ${OUT}/${name} SYMBOLIC)

@@ -7,6 +7,7 @@
 --   rondo.rtn                            the reference functions
 --   rondo.tensor, zeros, full, arange, rand, randn, from_bytes, is_tensor
 --   rondo.safetensors, rondo.json, rondo.model, rondo.pattern, rondo.compare
+--   rondo.plot, help, show                for people at a prompt
 
 local core = require "rondo.core"
 
@@ -53,8 +54,19 @@ function rondo.compare(a, b)
   return require("rondo.compare").run(a, b)
 end
 
+--- What is known about a thing, as a text that prints itself; see lua/rondo/prompt/help.lua.
+function rondo.help(what)
+  return require "rondo.prompt.help"(what)
+end
+
+--- A value as text for people; see lua/rondo/prompt/show.lua.
+function rondo.show(value, width)
+  return require "rondo.shown"(require("rondo.prompt.show").text(value, width))
+end
+
 -- Modules that are fields, loaded when first used.
-local modules = { rtn = true, safetensors = true, json = true, model = true, pattern = true }
+local modules = { rtn = true, safetensors = true, json = true, model = true, pattern = true,
+                  plot = true }
 
 local meta = { __metatable = "locked" }
 

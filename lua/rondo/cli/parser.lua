@@ -26,6 +26,11 @@ local commands = {
       .. "in. Layers and tensors that only one of them has, or whose shapes differ, are listed. "
       .. "Exit code 0 also when they differ; 1 when they have nothing in common.",
     arguments = { { "A", "The model to measure against." }, { "B", "The model to measure." } } },
+  { name = "repl", summary = "look at models and try things, interactively",
+    description = "Reads Lua from the terminal or from standard input and shows results. rondo's "
+      .. "functions need no prefix there; help() says what there is. From a pipe or file it ends at "
+      .. "the first error, with exit code 1.",
+    arguments = { { "MODEL", "A model to open as m.", optional = true } } },
 }
 
 local run = {
@@ -37,7 +42,7 @@ local run = {
 local by_name = { run = run }
 for _, command in ipairs(commands) do by_name[command.name] = command end
 
-parser.names = { "quantize", "plan", "inspect", "compare", "run" }
+parser.names = { "quantize", "plan", "inspect", "compare", "repl", "run" }
 
 -- ---- Building the argparse objects ----
 
@@ -77,6 +82,7 @@ local function add_command(root, described)
   layout(command)
   for _, argument in ipairs(described.arguments or {}) do
     command:argument(argument[1]):description(argument[2]):target(argument[1]:lower())
+      :args(argument.optional and "?" or 1)
   end
   for _, option in ipairs(cli_options.of[described.name] or {}) do add_option(command, option) end
   return command

@@ -1,0 +1,949 @@
+---@meta rondo
+-- What is public in rondo: types and documentation. Editors with LuaLS read this file, help() at
+-- the prompt shows it, and a spec holds it against what is there. Nothing here is ever run.
+--
+-- Functions that meet the world return nil, a message and a code ("io", "format", "usage",
+-- "unsupported", "nonfinite", "changed", "exists", "memory") where it refuses; a caller's own
+-- mistakes raise errors.
+
+---Quantization of trained models: open, look, try, quantize.
+---@class rondo
+local rondo = {}
+
+---The version, "0.1.0".
+---@type string
+rondo.version = ""
+
+-- ---- Models ----
+
+---Opens a model. Reads headers only; tensors are read when they are used.
+---@param path string a folder in Hugging Face layout, its index, or one safetensors file
+---@param options? rondo.open.options
+---@return rondo.model? model or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.open(path, options) end
+
+---@class rondo.open.options
+---@field mode? "map"|"read" "map" (default): tensors are views of the mapped file; "read": copies
+
+---Plans a quantization without touching weights: what every tensor becomes, why, and exact sizes.
+---@param model rondo.model|string a model, or its path
+---@param options? rondo.plan.options
+---@return rondo.plan? plan or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.plan(model, options) end
+
+---Quantizes a model into a new folder, which appears whole or not at all.
+---@param model rondo.model|string a model, or its path
+---@param dir string the folder to make
+---@param options? rondo.quantize.options
+---@return rondo.report? report or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.quantize(model, dir, options) end
+
+---Compares two models layer by layer, whatever form each is stored in. Errors are measured against
+---the first.
+---@param a rondo.model|string a model, or its path
+---@param b rondo.model|string a model, or its path
+---@return rondo.comparison? comparison or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.compare(a, b) end
+
+---How a model is quantized.
+---@class rondo.plan.options
+---@field bits? integer 1 to 16, packed to 8; default 4
+---@field group_size? integer|"row" weights that share a scale; -1 or "row": a whole row; default 32
+---@field scheme? "asym"|"sym" with or without a zero point; default "asym"
+---@field dtype? "int"|"nf4"|"fp4"|"fp4_e2m1"|"fp4_e2m1_bnb"|"e2m1" the number grid; default "int"
+---@field group_dim? 0|1 groups along the inputs (1, default) or the outputs (0)
+---@field full_range? boolean sym: scale by 2^(bits-1); default false
+---@field quantile? number clip ratio in (0, 1]; default 1
+---@field mse_search? boolean search the clip ratio of each layer; default false
+---@field format? "fake"|"packed" dequantized weights (default), or codes, scales and zero points
+---@field config? table<string, table> by layer: { bits, group_size, scheme, quantile }
+---@field exclude? string[] patterns of layers that are copied; default { "lm_head", routers }
+---@field compression_dtype? "int8"|"int16"|"int32"|"int64" words of packed codes; default "int32"
+---@field compression_dim? 0|1 the dimension along which codes are packed; default 1
+---@field scale_dtype? "float32"|"float16"|"bfloat16" of packed layers; default "float32"
+---@field shard_size? number bytes of one output file; default 5e9
+---@field nonfinite? "error"|"keep" what NaN and infinity in a weight do; default "error"
+
+---The options of a plan, and these.
+---@class rondo.quantize.options: rondo.plan.options
+---@field overwrite? boolean replace an existing folder; default false
+---@field progress? fun(done: integer, total: integer, name: string) called as bytes are done
+
+---What rondo.plan gives.
+---@class rondo.plan
+---@field model rondo.model
+---@field options table the options, completed
+---For each tensor: name, shape, dtype, action, rule, scheme, bits, bytes_before, bytes_after.
+---@field rows table[]
+---@field files table[] for each output file: { name, size }
+---Tensors, quantized, weights, bits, bytes_before, bytes_after, tensor_bytes.
+---@field totals table
+
+---What was done to every layer, and how large the errors are; also rondo-report.json of the output.
+---@class rondo.report
+---@field schema integer 1
+---@field rondo string the version that wrote it
+---@field options table as given, completed
+---@field source table[] for each file of the source: { name, size, header_digest }
+---For each layer: name, tensor, shape, dtype, scheme, bits, group_size, group_dim, clip_ratio, mse,
+---relative_error, snr_db, bytes_before, bytes_after.
+---@field layers table[]
+---Layers, tensors, weights, bits_per_weight, bytes_before, bytes_after, mse, relative_error,
+---snr_db.
+---@field totals table
+---@field copied_files string[] files of the model's folder that went along
+---@field left_files string[] those that did not
+
+---What rondo.compare gives. snr_db is nil where nothing was lost.
+---@class rondo.comparison
+---Of both: name, shape, weights, dtype_a, dtype_b, quantized_a, quantized_b, mse, relative_error,
+---snr_db, max_abs, differing, incomparable, error, norm.
+---@field layers table[]
+---The others: name, shape, dtype_a, dtype_b, identical, differing, max_abs, incomparable.
+---@field tensors table[]
+---@field differing_shapes table[] { name, what, shape_a, shape_b }
+---@field only_a table[] { name, what }
+---@field only_b table[] { name, what }
+---Over all layers: layers, weights, incomparable, mse, relative_error, snr_db.
+---@field totals table
+---@field changed table the same over the layers that differ
+
+---An opened model. model["name"] is a tensor, by its full name or an unambiguous end of it. Nothing
+---in a model can be changed; it may be used in `local m <close>`.
+---@class rondo.model
+---@field path string as given to open
+---@field folder string? the folder in Hugging Face layout; nil for a single file
+---@field names string[] of all tensors, in file order
+---@field config table? config.json, decoded
+---@field quantization string? the method that the checkpoint says it is quantized with
+---@field tied table[] { name, target }: the tensor `name` is that of `target`
+---@field depth integer the number of layers of the language model, 0 where nothing says so
+---@field metadata table<string, string>? of the file
+---@field checkpoint rondo.checkpoint the files behind it
+---@field [string] rondo.tensor
+local model = {}
+
+---A tensor by its full name or an unambiguous end of it.
+---@param name string
+---@return rondo.tensor? tensor or nil, message, code
+---@return string? message
+---@return string? code
+function model:tensor(name) end
+
+---Whether there is a tensor of exactly this name.
+---@param name string
+---@return boolean
+function model:has(name) end
+
+---What a header says of a tensor: { name, dtype, shape, nbytes, file, offset }.
+---@param name string as for model:tensor
+---@return table? info or nil, message, code
+---@return string? message
+---@return string? code
+function model:info(name) end
+
+---Iterates over layers: for name, layer in model:layers() do ... end. Without a kind these are the
+---linear layers (kinds linear, lm_head, router, expert), in the model's order.
+---@param kind? "all"|"linear"|"lm_head"|"router"|"expert"|"embedding"|"norm"|"other"
+---@return fun(): string, rondo.layer
+function model:layers(kind) end
+
+---One layer by its path, or an unambiguous end of it.
+---@param path string
+---@return rondo.layer? layer or nil, message, code
+---@return string? message
+---@return string? code
+function model:layer(path) end
+
+---The tensor that the tensor `name` shares, or nil where it has its own.
+---@param name string
+---@return string?
+function model:tied_to(name) end
+
+---Writes the model as a checkpoint of its own.
+---@param dir string the folder to make; it appears whole, or not at all
+---@param options? rondo.save.options
+---@return rondo.report? report or nil, message, code
+---@return string? message
+---@return string? code
+function model:save(dir, options) end
+
+---@class rondo.save.options
+---@field overwrite? boolean replace an existing folder; default false
+---@field shard_size? number bytes of one output file; default 5e9
+---@field progress? fun(done: integer, total: integer, name: string) called as bytes are done
+
+---Lets go of the files. Tensors that were read stay valid.
+function model:close() end
+
+---One module with a weight.
+---@class rondo.layer
+---@field name string module path: the tensor's name without ".weight"
+---@field tensor_name string the tensor it is stored in
+---@field bias_name string?
+---@field kind "linear"|"lm_head"|"router"|"expert"|"embedding"|"norm"|"other"
+---@field shape integer[] of the weight
+---@field rank integer
+---@field dtype string
+---@field stacked boolean one matrix for each expert, in one tensor
+---@field transposed boolean stored [in, out]
+---@field experts integer? matrices of a stacked layer
+---@field out_features integer?
+---@field in_features integer?
+---@field depth integer? the number of the layer it is in, from 0
+---@field depth_count integer? how many such layers there are
+---@field tied boolean whether another module uses the same weight
+---@field quantized boolean whether it is packed; its weight is dequantized then
+---@field model rondo.model
+---@field source table its rows, block by block
+---@field weight rondo.tensor read each time it is asked for
+---@field bias rondo.tensor?
+local layer = {}
+
+---The weight as f32.
+---@return rondo.tensor
+function layer:dequantize() end
+
+---The files behind a model: mechanism, for code that reads tile by tile. Names are exact here.
+---@class rondo.checkpoint
+local checkpoint = {}
+
+---The names of all tensors in file order.
+---@return string[]
+function checkpoint:names() end
+
+---Whether there is a tensor of exactly this name.
+---@param name string
+---@return boolean
+function checkpoint:has(name) end
+
+---What a header says of a tensor; nothing where there is none.
+---@param name string
+---@return string? dtype
+---@return integer[] shape
+---@return integer bytes
+---@return integer file its place in checkpoint:files()
+---@return integer offset of its first byte in that file
+function checkpoint:info(name) end
+
+---The full name for a name or an unambiguous end of it.
+---@param name string
+---@return string? full or nil and a list of candidates
+---@return string[]? candidates
+function checkpoint:resolve(name) end
+
+---A tensor.
+---@param name string
+---@return rondo.tensor? tensor or nil, message, code
+---@return string? message
+---@return string? code
+function checkpoint:tensor(name) end
+
+---Reads a tile of a tensor seen as a matrix: all dimensions but the last one are rows.
+---@param name string
+---@param row integer the first row, from 1
+---@param rows integer
+---@param col integer the first column, from 1
+---@param cols integer
+---@param out? rondo.tensor whose memory is used
+---@return rondo.tensor? tile or nil, message, code
+---@return string? message
+---@return string? code
+function checkpoint:read(name, row, rows, col, cols, out) end
+
+---Reads raw bytes of a tensor of any type, as u8.
+---@param name string
+---@param offset integer from 0, within the tensor
+---@param count integer
+---@param out? rondo.tensor whose memory is used
+---@return rondo.tensor? bytes or nil, message, code
+---@return string? message
+---@return string? code
+function checkpoint:read_bytes(name, offset, count, out) end
+
+---The files: { path, size, header_digest }.
+---@return table[]
+function checkpoint:files() end
+
+---The strings of the first file's metadata.
+---@return table<string, string>?
+function checkpoint:metadata() end
+
+---Whether the files are still those that were opened.
+---@return true? unchanged or nil, message, "changed"
+---@return string? message
+---@return string? code
+function checkpoint:check() end
+
+---A text that tells this content from others.
+---@return string
+function checkpoint:fingerprint() end
+
+---Lets go of the files.
+function checkpoint:close() end
+
+-- ---- Tensors ----
+
+---A tensor of values: nested tables, a number, a boolean, or a tensor (copied).
+---@param values table|number|boolean|rondo.tensor
+---@param dtype? string default f32; bool for booleans
+---@return rondo.tensor
+function rondo.tensor(values, dtype) end
+
+---A tensor of zeros.
+---@param shape integer[]|integer
+---@param dtype? string default f32
+---@return rondo.tensor
+function rondo.zeros(shape, dtype) end
+
+---A tensor of one value.
+---@param shape integer[]|integer
+---@param value number|boolean
+---@param dtype? string default f32
+---@return rondo.tensor
+function rondo.full(shape, value, dtype) end
+
+---The numbers first, first + step, ..., up to last, which is included.
+---@param first number
+---@param last number
+---@param step? number default 1
+---@param dtype? string default f32
+---@return rondo.tensor
+function rondo.arange(first, last, step, dtype) end
+
+---Random numbers, uniform from 0 up to and without 1; the same on every machine. Also
+---rondo.rand { 2, 3, seed = 7, dtype = "bf16" }.
+---@param shape integer[]|integer
+---@param seed? integer default 0
+---@param dtype? string default f32
+---@return rondo.tensor
+function rondo.rand(shape, seed, dtype) end
+
+---Random numbers, normal with mean 0 and deviation 1; otherwise as rondo.rand.
+---@param shape integer[]|integer
+---@param seed? integer default 0
+---@param dtype? string default f32
+---@return rondo.tensor
+function rondo.randn(shape, seed, dtype) end
+
+---A tensor of elements as they lie in memory, row-major.
+---@param bytes string
+---@param dtype string
+---@param shape integer[]|integer
+---@return rondo.tensor
+function rondo.from_bytes(bytes, dtype, shape) end
+
+---Whether a value is a tensor.
+---@param value any
+---@return boolean
+function rondo.is_tensor(value) end
+
+---Numbers of one type in a shape. t[i] is a row or a number, t["2:5, :"] a part, t[mask] a list of
+---the elements where a bool tensor is true; indices count from 1, negative ones from the end. All
+---three can be assigned to. + - * / // % ^ and & | ~ work element by element and stretch
+---dimensions of size 1; comparisons are the methods lt, le, gt, ge, eq, ne.
+---@class rondo.tensor
+---@field shape integer[]
+---f64 f32 f16 bf16 f8_e4m3 f8_e5m2, i8 u8 to i64 u64, bool, or an opaque type.
+---@field dtype string
+---@field rank integer
+---@field nbytes integer
+---@operator add(rondo.tensor|number): rondo.tensor
+---@operator sub(rondo.tensor|number): rondo.tensor
+---@operator mul(rondo.tensor|number): rondo.tensor
+---@operator div(rondo.tensor|number): rondo.tensor
+---@operator idiv(rondo.tensor|number): rondo.tensor
+---@operator mod(rondo.tensor|number): rondo.tensor
+---@operator pow(rondo.tensor|number): rondo.tensor
+---@operator unm: rondo.tensor
+---@operator band(rondo.tensor): rondo.tensor
+---@operator bor(rondo.tensor): rondo.tensor
+---@operator bxor(rondo.tensor): rondo.tensor
+---@operator bnot: rondo.tensor
+---@field [integer] rondo.tensor|number
+---@field [string] rondo.tensor
+local tensor = {}
+
+---The tensor in another type; itself when it has that type.
+---@param dtype string
+---@return rondo.tensor
+function tensor:to(dtype) end
+
+---A copy.
+---@return rondo.tensor
+function tensor:clone() end
+
+---The tensor itself when it is row-major, else a copy that is.
+---@return rondo.tensor
+function tensor:contiguous() end
+
+---The same elements in another shape; one dimension may be -1. A view where memory allows.
+---@param shape integer[]|integer
+---@return rondo.tensor
+function tensor:reshape(shape) end
+
+---A view with two dimensions exchanged, the last two unless named.
+---@param a? integer
+---@param b? integer
+---@return rondo.tensor
+function tensor:transpose(a, b) end
+
+---Short for transpose.
+---@param a? integer
+---@param b? integer
+---@return rondo.tensor
+function tensor:t(a, b) end
+
+---A view of some rows, both ends included.
+---@param first integer
+---@param last integer
+---@return rondo.tensor
+function tensor:rows(first, last) end
+
+---Nested tables of the elements.
+---@return table|number|boolean
+function tensor:totable() end
+
+---The only element as a Lua value.
+---@return number|boolean
+function tensor:item() end
+
+---The elements as a string, row-major.
+---@return string
+function tensor:bytes() end
+
+---Magnitudes.
+---@return rondo.tensor
+function tensor:abs() end
+
+---The elements times -1.
+---@return rondo.tensor
+function tensor:neg() end
+
+---Square roots.
+---@return rondo.tensor
+function tensor:sqrt() end
+
+---e to the power of the elements.
+---@return rondo.tensor
+function tensor:exp() end
+
+---Natural logarithms.
+---@return rondo.tensor
+function tensor:log() end
+
+---Rounds to whole numbers, halves to even ones; -0 stays.
+---@return rondo.tensor
+function tensor:round() end
+
+---Rounds down.
+---@return rondo.tensor
+function tensor:floor() end
+
+---Rounds up.
+---@return rondo.tensor
+function tensor:ceil() end
+
+---1, 0 or -1.
+---@return rondo.tensor
+function tensor:sign() end
+
+---Squares.
+---@return rondo.tensor
+function tensor:square() end
+
+---Limits the elements to a range; either end may be nil.
+---@param low number?
+---@param high number?
+---@return rondo.tensor
+function tensor:clamp(low, high) end
+
+---The smaller of two, element by element.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:minimum(other) end
+
+---The larger of two, element by element.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:maximum(other) end
+
+---Where elements are equal: a bool tensor.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:eq(other) end
+
+---Where elements differ: a bool tensor.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:ne(other) end
+
+---Where elements are less: a bool tensor.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:lt(other) end
+
+---Where elements are less or equal: a bool tensor.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:le(other) end
+
+---Where elements are greater: a bool tensor.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:gt(other) end
+
+---Where elements are greater or equal: a bool tensor.
+---@param other rondo.tensor|number
+---@return rondo.tensor
+function tensor:ge(other) end
+
+---Where both are not 0: a bool tensor.
+---@param other rondo.tensor|boolean
+---@return rondo.tensor
+function tensor:land(other) end
+
+---Where one of the two is not 0: a bool tensor.
+---@param other rondo.tensor|boolean
+---@return rondo.tensor
+function tensor:lor(other) end
+
+---Where elements are 0: a bool tensor.
+---@return rondo.tensor
+function tensor:lnot() end
+
+---Of a bool tensor: a where it is true, else b.
+---@param a rondo.tensor|number
+---@param b rondo.tensor|number
+---@return rondo.tensor
+function tensor:pick(a, b) end
+
+---The sum, of all elements (a number) or along a dimension (a tensor).
+---@param dim? integer
+---@param options? { keep: boolean } keep = true: the dimension stays, with size 1
+---@return number|rondo.tensor
+function tensor:sum(dim, options) end
+
+---The mean, of all elements or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return number|rondo.tensor
+function tensor:mean(dim, options) end
+
+---The standard deviation of the population, of all elements or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return number|rondo.tensor
+function tensor:std(dim, options) end
+
+---The root of the sum of squares, of all elements or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return number|rondo.tensor
+function tensor:norm(dim, options) end
+
+---The smallest element, of all or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return number|rondo.tensor
+function tensor:min(dim, options) end
+
+---The largest element, of all or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return number|rondo.tensor
+function tensor:max(dim, options) end
+
+---The place of the first smallest element, of all in row-major order or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return integer|rondo.tensor
+function tensor:argmin(dim, options) end
+
+---The place of the first largest element, of all in row-major order or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return integer|rondo.tensor
+function tensor:argmax(dim, options) end
+
+---How many elements are not 0, of all or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return integer|rondo.tensor
+function tensor:count(dim, options) end
+
+---Whether any element is not 0, of all or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return boolean|rondo.tensor
+function tensor:any(dim, options) end
+
+---Whether all elements are not 0, of all or along a dimension.
+---@param dim? integer
+---@param options? { keep: boolean }
+---@return boolean|rondo.tensor
+function tensor:all(dim, options) end
+
+---Whether all elements are as near; the types may differ.
+---@param other rondo.tensor
+---@param tolerance? number absolute; default 1e-6
+---@return boolean close
+---@return string? where they differ first
+function tensor:close(other, tolerance) end
+
+---How many elements are NaN or infinite, and how many each.
+---@return integer both
+---@return integer nans
+---@return integer infinities
+function tensor:count_nonfinite() end
+
+---Counts the elements in bins of equal width; what is not finite is in none. See rondo.plot for a
+---picture.
+---@param options? { bins: integer, low: number, high: number } 32, the smallest, the largest
+---@return integer[] counts
+---@return number[] edges one more than counts
+---@return integer outside how many lie elsewhere
+function tensor:hist(options) end
+
+---The line of tostring, and the corners of the matrix.
+---@return string
+function tensor:show() end
+
+-- ---- The reference functions ----
+
+---The functions of neural_compressor.torch.algorithms.rtn, bit for bit. Weights are tensors of f32,
+---f16 or bf16; results are f32 and the input is never changed.
+---@class rondo.rtn
+rondo.rtn = {}
+
+---Quantizes and dequantizes to a 4-bit codebook; every row is one group.
+---@param weight rondo.tensor
+---@param o? rondo.rtn.quantize_4bit.options
+---@return rondo.tensor values with return_int: i8 codes
+---@return rondo.tensor? scale with return_int: f32 [rows, 1]
+function rondo.rtn.quantize_4bit(weight, o) end
+
+---@class rondo.rtn.quantize_4bit.options
+---@field quantile? number clip ratio in (0, 1]; default 1
+---@field data_type? string "nf4" (default), "fp4", "fp4_e2m1_bnb", "fp4_e2m1", "e2m1"
+---@field return_int? boolean codes and scales; default false
+---@field nonfinite? "error"|"keep" default "error"
+
+---Quantizes and dequantizes to unsigned integers with a zero point; every row is one group.
+---@param weight rondo.tensor
+---@param o? rondo.rtn.qdq_weight_asym.options
+---@return rondo.tensor values with return_int: u8 codes
+---@return rondo.tensor? scale with return_int: f32 [rows, 1]
+---@return rondo.tensor? zero with return_int: u8 [rows, 1]
+function rondo.rtn.qdq_weight_asym(weight, o) end
+
+---@class rondo.rtn.qdq_weight_asym.options
+---@field num_bits? integer 1 to 16; default 4
+---@field quantile? number clip ratio in (0, 1]; default 1
+---@field return_int? boolean codes and scales; default false
+---@field nonfinite? "error"|"keep" default "error"
+
+---Quantizes and dequantizes to signed integers; every row is one group.
+---@param weight rondo.tensor
+---@param o? rondo.rtn.qdq_weight_sym.options
+---@return rondo.tensor values with return_int: i8 codes
+---@return rondo.tensor? scale with return_int: f32 [rows, 1]
+function rondo.rtn.qdq_weight_sym(weight, o) end
+
+---@class rondo.rtn.qdq_weight_sym.options
+---@field num_bits? integer 1 to 16; default 4
+---@field quantile? number clip ratio in (0, 1]; default 1
+---@field full_range? boolean scale by 2^(num_bits-1); default false
+---@field return_int? boolean codes and scales; default false
+---@field nonfinite? "error"|"keep" default "error"
+
+---Chooses among quantize_4bit, qdq_weight_asym and qdq_weight_sym by data_type and scheme.
+---@param weight rondo.tensor
+---@param o rondo.rtn.qdq_weight_actor.options
+---@return rondo.tensor values
+---@return rondo.tensor? scale
+---@return rondo.tensor? zero
+function rondo.rtn.qdq_weight_actor(weight, o) end
+
+---@class rondo.rtn.qdq_weight_actor.options
+---@field num_bits integer required
+---@field scheme "asym"|"sym" required
+---@field quantile? number clip ratio in (0, 1]; default 1
+---@field data_type? string default "int"
+---@field full_range? boolean default false
+---@field return_int? boolean codes and scales; default false
+---@field nonfinite? "error"|"keep" default "error"
+
+---Quantizes and dequantizes in groups along the columns; a row that does not divide keeps a shorter
+---last group.
+---@param weight rondo.tensor
+---@param o? rondo.rtn.quant_weight.options
+---@return rondo.tensor values with return_int: codes
+---@return rondo.tensor? scale with return_int: f32 [rows, groups]
+---@return rondo.tensor? zero with return_int: u8 [rows, groups], or nil
+function rondo.rtn.quant_weight(weight, o) end
+
+---@class rondo.rtn.quant_weight.options
+---@field num_bits? integer default 4
+---@field group_size? integer|"row" default -1: a whole row
+---@field scheme? "asym"|"sym" default "asym"
+---@field quantile? number clip ratio in (0, 1]; default 1
+---@field data_type? string "int" (default), "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1"
+---@field return_int? boolean default false
+---@field full_range? boolean default false
+---@field nonfinite? "error"|"keep" default "error"
+
+---Searches the clip ratio of a whole layer: of 1 - i/200, i = 0..39, the first with the least mean
+---squared error.
+---@param weight rondo.tensor|rondo.layer
+---@param o? rondo.rtn.search_clip.options
+---@return number ratio
+---@return number[] errors the 40 mean squared errors
+function rondo.rtn.search_clip(weight, o) end
+
+---@class rondo.rtn.search_clip.options
+---@field num_bits? integer default 4
+---@field group_size? integer|"row" default 32
+---@field scheme? "asym"|"sym" default "asym"
+---@field data_type? string default "int"
+---@field enable_full_range? boolean default false
+---@field group_dim? 0|1 default 1
+---@field nonfinite? "error"|"keep" default "error"
+---@field importance? rondo.tensor f32 [cols]: a weight per column for the error
+
+---Quantizes all linear layers of a model, lm_head and routers included. The tensors are computed
+---when they are asked for, so a model of any size fits.
+---@param model rondo.model
+---@param o? rondo.rtn.rtn_quantize.options
+---@return rondo.model? model or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.rtn.rtn_quantize(model, o) end
+
+---@class rondo.rtn.rtn_quantize.options
+---@field num_bits? integer default 4
+---@field group_size? integer|"row" default 32
+---@field scheme? "asym"|"sym" default "asym"
+---@field quantile? number default 1
+---@field data_type? string default "int"
+---@field enable_full_range? boolean default false
+---@field enable_mse_search? boolean default false
+---@field group_dim? 0|1 default 1
+---@field nonfinite? "error"|"keep" default "error"
+---By layer: { bits, group_size, scheme, quantile, gptq_perm }.
+---@field weight_config? table<string, table>
+---@field return_int? boolean packed layers; default false
+---@field compression_dtype? string default "int32"
+---@field compression_dim? 0|1 default 1
+---@field scale_dtype? string default "float32"
+
+-- ---- Files and names ----
+
+---Files of named tensors.
+---@class rondo.safetensors
+rondo.safetensors = {}
+
+---Opens all tensors of a file, or of a checkpoint's folder or index.
+---@param path string
+---@param options? rondo.open.options
+---@return table<string, rondo.tensor>? tensors or nil, message, code
+---@return table<string, string>|string|nil metadata
+---@return string? code
+function rondo.safetensors.load(path, options) end
+
+---Writes a file of tensors; an old one of that name is replaced when the new one is complete.
+---@param path string
+---@param tensors table<string, rondo.tensor>
+---@param metadata? table<string, string>
+---@return true? done or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.safetensors.save(path, tensors, metadata) end
+
+---JSON, with exact integers, lists that stay lists and objects that keep their order.
+---@class rondo.json
+---@field null userdata what null is read as
+rondo.json = {}
+
+---Reads one JSON value.
+---@param text string
+---@param options? { nan: boolean } nan = true also takes NaN and Infinity
+---@return any value or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.json.decode(text, options) end
+
+---Writes a value as JSON; raises for what JSON cannot hold.
+---@param value any
+---@param options? { indent: integer } one member a line
+---@return string
+function rondo.json.encode(value, options) end
+
+---Marks a table as a list, also when it is empty, and returns it.
+---@param list? table default a new one
+---@return table
+function rondo.json.array(list) end
+
+---Whether a value carries the mark of a list.
+---@param value any
+---@return boolean
+function rondo.json.is_array(value) end
+
+---An object with its members in the order given.
+---@param members table[] { { "key", value }, ... }
+---@return table
+function rondo.json.object(members) end
+
+---Replaces one member of the object that a JSON text is; every other byte stays.
+---@param text string
+---@param key string added at the end where there is none
+---@param value any JSON text, or another value; nil takes the member out
+---@return string? text or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.json.splice(text, key, value) end
+
+---Models: what rondo.open is made of.
+---@class rondo.models
+rondo.model = {}
+
+---The same as rondo.open.
+---@param path string
+---@param options? rondo.open.options
+---@return rondo.model? model or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.model.open(path, options) end
+
+---Makes a model of a checkpoint, or of anything with its methods.
+---@param checkpoint rondo.checkpoint
+---@param given { path: string, folder: string?, config: table? }
+---@return rondo.model? model or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.model.wrap(checkpoint, given) end
+
+---Whether a value is a model.
+---@param value any
+---@return boolean
+function rondo.model.is_model(value) end
+
+---Reads one config.json.
+---@param path string
+---@return table? config or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.model.config(path) end
+
+---Patterns over dotted names: a pattern matches a run of whole segments anywhere in a name. `*` in
+---a segment is any characters, a segment `*` any segments; `|` either pattern; {q,k,v} either text;
+---{0-3,7} numbers; {first,last} numbers of the context.
+---@class rondo.patterns
+rondo.pattern = {}
+
+---Compiles a pattern.
+---@param text string
+---@param context? table<string, integer> what first and last stand for
+---@return rondo.matcher
+function rondo.pattern.compile(text, context) end
+
+---A compiled pattern; matcher(name) is matcher:match(name).
+---@class rondo.matcher
+---@field text string the pattern
+---@field test fun(name: string): boolean the bare function
+---@overload fun(name: string): boolean
+local matcher = {}
+
+---Whether a name matches.
+---@param name string
+---@return boolean
+function matcher:match(name) end
+
+-- ---- The machine ----
+
+---The number of threads that this Lua state computes with.
+---@param count? integer sets it first; 0: one per processor
+---@return integer
+function rondo.threads(count) end
+
+---The instruction set in use, and those that run here. The environment variable RONDO_ISA forces
+---one.
+---@return string name
+---@return string[] names
+function rondo.isa() end
+
+-- ---- Looking ----
+
+---Shows what is known about a thing: a function, an object, or a name such as "tensor:sum". Without
+---an argument: an overview.
+---@param what? any
+---@return rondo.shown
+function rondo.help(what) end
+
+---A value as text for people: tables by what they hold, lists of records as columns.
+---@param value any
+---@param width? integer columns; those of the terminal
+---@return rondo.shown
+function rondo.show(value, width) end
+
+---A text that prints itself: what help and plots return.
+---@class rondo.shown
+---@field text string
+---@operator concat(any): string
+
+---Plots made of characters: block characters where the locale is UTF-8, ASCII elsewhere. Tensors of
+---any size are reduced natively.
+---@class rondo.plot
+rondo.plot = {}
+
+---@class rondo.plot.options
+---@field width? integer columns of the whole plot; those of the terminal
+---@field ascii? boolean ASCII only; default: whether the locale is not UTF-8
+
+---Counts of values in bins of equal width, one bar a line.
+---@param values rondo.tensor|number[]
+---@param options? rondo.plot.histogram.options
+---@return rondo.shown
+function rondo.plot.histogram(values, options) end
+
+---@class rondo.plot.histogram.options: rondo.plot.options
+---@field bins? integer default 24
+---@field low? number default: the smallest value
+---@field high? number default: the largest value
+
+---A line of tiny bars, one for each value, or for each run of values where there are more than
+---columns (its mean).
+---@param values rondo.tensor|number[]
+---@param options? rondo.plot.options
+---@return rondo.shown
+function rondo.plot.sparkline(values, options) end
+
+---Values one after the other as a curve; where there are more than columns, from the least to the
+---greatest of each run.
+---@param values rondo.tensor|number[]
+---@param options? rondo.plot.line.options
+---@return rondo.shown
+function rondo.plot.line(values, options) end
+
+---@class rondo.plot.line.options: rondo.plot.options
+---@field height? integer lines; default 12
+
+---The mean magnitude of the blocks of a matrix, light to dark.
+---@param values rondo.tensor of rank 2
+---@param options? rondo.plot.heat.options
+---@return rondo.shown
+function rondo.plot.heat(values, options) end
+
+---@class rondo.plot.heat.options: rondo.plot.options
+---@field height? integer lines at most; default 16
+---@field colour? boolean default: whether stdout is a terminal that shows colours
+
+return rondo
