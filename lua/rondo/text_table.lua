@@ -31,8 +31,8 @@ end
 
 local PLAIN = "[^ -~]" -- what is not found in plain ASCII, where bytes are columns
 
--- A cell as it is shown, and its width. Tables of 100,000 rows must not take long.
-local function cell_of(text)
+--- A cell as it is shown, and its width. Tables of 100,000 rows must not take long.
+function text_table.cell(text)
   if #text <= LONGEST and not text:find(PLAIN) then return text, #text end
   text = text_table.printable(text)
   return text, utf8.len(text) or #text
@@ -41,9 +41,9 @@ end
 -- The cells of a column as text, their widths, and the width of the column.
 local function measure(column, rows)
   local cells, widths, text_of = {}, {}, column.text
-  local _, most = cell_of(column.title)
+  local _, most = text_table.cell(column.title)
   for r = 1, #rows do
-    local text, width = cell_of(text_of(rows[r]))
+    local text, width = text_table.cell(text_of(rows[r]))
     cells[r], widths[r] = text, width
     if width > most then most = width end
   end

@@ -2,6 +2,7 @@
 
 local document = require "rondo.cli.document"
 local output = require "rondo.cli.output"
+local plan = require "rondo.plan"
 local planning = require "rondo.cli.planning"
 local sizes = require "rondo.sizes"
 local text_table = require "rondo.text_table"
@@ -10,14 +11,14 @@ local function shape_text(shape)
   return #shape == 0 and "scalar" or table.concat(shape, "x")
 end
 
+-- Of a row but for its name: the same for many tensors.
 local columns = {
-  { title = "tensor", text = function(r) return r.name end },
-  { title = "shape", text = function(r) return shape_text(r.shape) end },
-  { title = "dtype", text = function(r) return r.dtype end },
-  { title = "becomes", text = function(r) return r.scheme or r.action end },
-  { title = "bits", right = true, text = function(r) return ("%.4g"):format(r.bits) end },
-  { title = "bytes", right = true, text = function(r) return ("%d"):format(r.bytes_after) end },
-  { title = "rule", text = function(r) return r.rule end },
+  { title = "shape", text = function(m) return shape_text(m.shape) end },
+  { title = "dtype", text = function(m) return m.dtype end },
+  { title = "becomes", text = function(m) return m.scheme or m.action end },
+  { title = "bits", right = true, text = function(m) return ("%.4g"):format(m.bits) end },
+  { title = "bytes", right = true, text = function(m) return ("%d"):format(m.bytes_after) end },
+  { title = "rule", text = function(m) return m.rule end },
 }
 
 local file_columns = {
@@ -25,9 +26,48 @@ local file_columns = {
   { title = "bytes", right = true, text = function(f) return ("%d"):format(f.size) end },
 }
 
+-- The different measures of the jobs (see plan.measure), and for each job the place of its own.
+local function distinct_measures(made)
+  local list, place_of, places = {}, {}, {}
+  for i = 1, #made.names do
+    local m = plan.measure(made, i)
+    if not place_of[m] then
+      list[#list + 1], place_of[m] = m, #list + 1
+    end
+    places[i] = place_of[m]
+  end
+  return list, places
+end
+
+-- The names as they are shown, by their places, with "tensor" at 0; their widths; the largest.
+local function shown_names(made)
+  local names, widths, most = { [0] = "tensor" }, { [0] = #"tensor" }, #"tensor"
+  for i, name in ipairs(made.names) do
+    local text, width = text_table.cell(name)
+    names[i], widths[i] = text, width
+    if width > most then most = width end
+  end
+  return names, widths, most
+end
+
+-- A line for each tensor, under a heading. What stands behind the name is formatted once for all
+-- tensors that come to the same.
+local function tensor_lines(made)
+  local measures, places = distinct_measures(made)
+  local endings = text_table.lines(columns, measures)
+  local names, widths, most = shown_names(made)
+  local blanks, lines = {}, {}
+  for n = 0, most do blanks[n] = (" "):rep(n + 2) end
+  for i = 0, #made.names do
+    lines[i + 1] = names[i] .. blanks[most - widths[i]] .. endings[(places[i] or 0) + 1]
+  end
+  lines[1] = output.heading(lines[1])
+  return lines
+end
+
 local function show(made)
   local t = made.totals
-  output.lines(text_table.lines(columns, made.rows, output.heading))
+  output.lines(tensor_lines(made))
   output.lines { "" }
   output.lines(text_table.lines(file_columns, made.files, output.heading))
   output.lines {

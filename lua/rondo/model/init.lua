@@ -48,20 +48,20 @@ function lazy.metadata(self)
   return self.checkpoint:metadata()
 end
 
-function lazy.tied(self)
-  return tied_of.find(self.names, self.config, function(a, b)
-    local _, left = self.checkpoint:info(a)
-    local _, right = self.checkpoint:info(b)
-    return table.concat(left, ",") == table.concat(right, ",")
-  end)
-end
-
 local function layer_list(self)
   local own = hidden[self]
   if not own.layers then
     own.layers = layers_of.new(self.checkpoint, self.names, self.config, own.records)
   end
   return own.layers
+end
+
+function lazy.tied(self)
+  return tied_of.find(self.names, layer_list(self).group_of, self.config, function(a, b)
+    local _, left = self.checkpoint:info(a)
+    local _, right = self.checkpoint:info(b)
+    return table.concat(left, ",") == table.concat(right, ",")
+  end)
 end
 
 function lazy.depth(self)

@@ -39,17 +39,24 @@ for _, words in ipairs { input_embeddings, head_words } do
   for _, word in ipairs(words) do interesting[word] = true end
 end
 
--- The tensors named "X.weight" or "....X.weight" for the words above, outside of numbered layers:
--- lists by word.
-local function find_tables(names)
-  local found = {}
-  for _, name in ipairs(names) do
-    local leaf = name:match "([^.]*)%.weight$"
-    if leaf and interesting[leaf] and not classify.depth(name) then
+-- X of a tensor named "X.weight" or "....X.weight", for the words above and outside of numbered
+-- layers; or nil.
+local function leaf_of(name)
+  local leaf = name:match "^.*%.([^.]*)%.weight$" or name:match "^([^.]*)%.weight$"
+  return interesting[leaf] and not classify.depth(name) and leaf or nil
+end
+
+-- Those tensors: lists by word. None of the words holds a digit, so that the tensors of a group have
+-- the same.
+local function find_tables(names, group_of)
+  local found, leaves = {}, {}
+  for number, name in ipairs(names) do
+    local group = group_of[number]
+    if leaves[group] == nil then leaves[group] = leaf_of(name) or false end
+    local leaf = leaves[group] or name == bert_head and "bert"
+    if leaf then
       found[leaf] = found[leaf] or {}
       table.insert(found[leaf], name)
-    elseif name == bert_head then
-      found.bert = { name }
     end
   end
   return found
@@ -85,13 +92,14 @@ local function add_shared(list, found)
 end
 
 --- All ties: a list of { name, target }; `name` may be absent from the file, `target` is not.
--- @param names  of all tensors
+-- @param names  of all tensors, by number
+-- @param group_of  the group of each, see src/format/groups.h
 -- @param fields  the config, or nil
 -- @param same_shape  tells whether two tensors of the file have the same shape
-function tied.find(names, fields, same_shape)
+function tied.find(names, group_of, fields, same_shape)
   local list = {}
   if not fields then return list end
-  local found = find_tables(names)
+  local found = find_tables(names, group_of)
   local target = input_embedding(found)
   if not target then return list end
   local says = config.get(fields, "tie_word_embeddings", "boolean")
