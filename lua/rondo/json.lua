@@ -163,6 +163,29 @@ function json.encode(value, options)
   return table.concat(out)
 end
 
+--- A writer of objects with the same keys, for lists of 100,000 of them.
+-- @param names  the keys in order; a member that is nil is written as null
+-- @return a function (table) -> its JSON text on one line, as json.encode would give it
+function json.encoder(names)
+  local keys, parts, last, last_text = {}, {}, nil, nil
+  for i, name in ipairs(names) do keys[i] = (i > 1 and "," or "{") .. quote(name) .. ":" end
+  local function text_of(value)
+    if value == nil then return "null" end
+    if type(value) == "string" then return quote(value) end
+    if math.type(value) == "integer" then return ("%d"):format(value) end
+    if type(value) ~= "table" then return json.encode(value) end
+    if value ~= last then last, last_text = value, json.encode(value) end -- they share shapes
+    return last_text
+  end
+  return function(fields)
+    for i, name in ipairs(names) do
+      parts[2 * i - 1], parts[2 * i] = keys[i], text_of(fields[name])
+    end
+    parts[2 * #names + 1] = "}"
+    return table.concat(parts)
+  end
+end
+
 -- ---- Changing one member of a text ----
 
 -- The end of text that pattern (anchored with ^, for the reversed text) matches. Searching with $

@@ -527,15 +527,33 @@ function plan.job(made, i)
   return job
 end
 
---- The jobs that quantize, one after the other: for job, number in ...
+-- The number of the first job from i on that quantizes, or nil.
+local function next_layer(made, i)
+  while made.decisions[i] and made.decisions[i].what ~= "quantize" do i = i + 1 end
+  return made.decisions[i] and i
+end
+
+--- The jobs that quantize, one after the other: for number, job in ...
 function plan.quantizing(made)
   local i = 0
   return function()
-    repeat
-      i = i + 1
-      if i > #made.names then return nil end
-    until made.decisions[i].what == "quantize"
-    return plan.job(made, i), i
+    i = next_layer(made, i + 1)
+    if i then return i, plan.job(made, i) end
+  end
+end
+
+--- What is said of the layers that are quantized: for path, layer in ...; layer: { tensor (the name
+--- of the weight that is no longer there), dtype, shape, scheme, packing, scale_dtype }.
+function plan.layers(made)
+  local i = 0
+  return function()
+    i = next_layer(made, i + 1)
+    if not i then return nil end
+    local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
+    local path, record = layers_of.path(made.list, name), made.list.records[name]
+    return path, { tensor = record and packed.plain_name(made.model, path) or name,
+                   dtype = m.dtype, shape = m.shape, scheme = chosen.scheme,
+                   packing = chosen.packing, scale_dtype = made.options.scale_dtype }
   end
 end
 

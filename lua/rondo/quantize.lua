@@ -27,9 +27,9 @@ local function side_files(model)
   for _, file in ipairs(model.checkpoint:files()) do own[file.path:match("[^/]+$")] = true end
   for name in lfs.dir(folder) do
     local path = folder .. "/" .. name
-    local kind = lfs.attributes(path, "mode")
+    local kind = name:sub(1, 1) ~= "." and lfs.attributes(path, "mode")
     local extension = name:match("%.([%w_]+)$") or ""
-    if kind == "file" and name:sub(1, 1) ~= "." and not own_files[name] then
+    if kind == "file" and not own_files[name] then
       local small = lfs.attributes(path, "size") <= LARGEST_SIDE_FILE
       if weight_files[extension] or name:match("%.index%.json$") or not small then
         if not own[name] then left[#left + 1] = name end
@@ -95,7 +95,7 @@ local function write_config(made, out)
     if not before then return nil, behind, margin end
     return write_pieces(out, "config.json", function(emit)
       emit(before)
-      packed.write_config(plan_of.quantizing(made), margin or "", emit)
+      packed.write_config(plan_of.layers(made), margin or "", emit)
       emit(behind)
     end)
   end

@@ -113,12 +113,10 @@ end
 
 -- The layers, a line for each.
 local function write_layers(layers, emit)
-  local count = #layers
+  local count, encode = #layers, json.encoder(layer_order)
   if count == 0 then return emit "[]" end
   emit "[\n    "
-  for i, layer in ipairs(layers) do
-    emit(json.encode(ordered(layer, layer_order)) .. (i < count and ",\n    " or ""))
-  end
+  for i, layer in ipairs(layers) do emit(encode(layer) .. (i < count and ",\n    " or "")) end
   emit "\n  ]"
 end
 

@@ -304,7 +304,7 @@ function rtn.rtn_quantize(model, o)
     scale_dtype = o.scale_dtype, nonfinite = o.nonfinite,
   }, 2, "rtn_quantize", true)
   if not made then return nil, message, code end
-  for job, number in plan.quantizing(made) do
+  for number, job in plan.quantizing(made) do
     local good
     good, message, code = execute.check(job, o.nonfinite == "keep")
     if not good and code == "nonfinite" then error("rtn_quantize: " .. message, 2) end

@@ -24,15 +24,18 @@ local columns = {
   { title = "after", right = true, text = function(l) return sizes.show(l.bytes_after) end },
 }
 
--- The layers with the largest relative errors, the largest first.
+-- The layers with the largest relative errors, the largest first, equal ones in their order.
 local function worst_of(layers)
-  local place, sorted = {}, {}
-  for i, layer in ipairs(layers) do place[layer], sorted[i] = i, layer end
-  table.sort(sorted, function(a, b)
-    if a.relative_error ~= b.relative_error then return a.relative_error > b.relative_error end
-    return place[a] < place[b]
-  end)
-  return table.move(sorted, 1, WORST, 1, {})
+  local worst = {}
+  for _, layer in ipairs(layers) do
+    local place = #worst + 1
+    while place > 1 and worst[place - 1].relative_error < layer.relative_error do
+      place = place - 1
+    end
+    if place <= WORST then table.insert(worst, place, layer) end
+    worst[WORST + 1] = nil
+  end
+  return worst
 end
 
 local function summary(report, o, seconds)

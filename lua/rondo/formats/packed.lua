@@ -44,38 +44,34 @@ function packed.plain_name(model, path)
   return model.config.quantization_config.layers[path].tensor
 end
 
---- What a reader must know of the layer that a job of a plan writes.
-function packed.fields(job)
-  local s, layer = job.scheme, job.layer
-  local tensor = layer.quantized and packed.plain_name(layer.model, layer.name) or layer.tensor_name
-  return { tensor = tensor, bits = s.bits, group_size = s.group_size,
-           scheme = s.scheme, data_type = s.data_type, full_range = s.full_range,
-           group_dim = s.group_dim, compression_dtype = job.packing.dtype,
-           compression_dim = job.packing.dim, scale_dtype = job.scale_dtype,
-           source_dtype = layer.dtype, shape = layer.shape }
+-- What a reader must know of a layer that plan.layers gives.
+local function fields_of(layer)
+  local s = layer.scheme
+  return { tensor = layer.tensor, bits = s.bits, group_size = s.group_size, scheme = s.scheme,
+           data_type = s.data_type, full_range = s.full_range, group_dim = s.group_dim,
+           compression_dtype = layer.packing.dtype, compression_dim = layer.packing.dim,
+           scale_dtype = layer.scale_dtype, source_dtype = layer.dtype, shape = layer.shape }
 end
 
 --- The value of config.json's quantization_config.
--- @param jobs  iterator over the jobs that quantize
-function packed.config(jobs)
+-- @param each  iterator over layers, see plan.layers
+function packed.config(each)
   local layers = {}
-  for job in jobs do layers[job.layer.name] = packed.fields(job) end
+  for path, layer in each do layers[path] = fields_of(layer) end
   return { quant_method = "rondo", schema = 1, format = "packed", layers = layers }
 end
 
 --- The same as JSON text, a line for each layer.
 -- @param margin  what stands before each line but the first
 -- @param emit    function (piece of the text), called for one after the other
-function packed.write_config(jobs, margin, emit)
+function packed.write_config(each, margin, emit)
   local json = require "rondo.json"
   local function lines(text) return (text:gsub("\n", "\n" .. margin)) end
-  local divider = lines "\n    "
+  local encode, divider, next_divider = json.encoder(field_order), lines "\n    ", lines ",\n    "
   emit(lines '{\n  "quant_method": "rondo",\n  "schema": 1,\n  "format": "packed",\n  "layers": {')
-  for job in jobs do
-    local fields, list = packed.fields(job), {}
-    for i, name in ipairs(field_order) do list[i] = { name, fields[name] } end
-    emit(divider .. json.encode(job.layer.name) .. ": " .. json.encode(json.object(list)))
-    divider = lines ",\n    "
+  for path, layer in each do
+    emit(divider .. core.json_quote(path) .. ": " .. encode(fields_of(layer)))
+    divider = next_divider
   end
   emit(lines "\n  }\n}")
 end

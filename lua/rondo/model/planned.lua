@@ -140,8 +140,7 @@ function planned.model(made)
   for name, value in pairs(made.model.config or {}) do config[name] = value end
   config.quantization_config = nil
   if made.options.format == "packed" then
-    config.quantization_config = require("rondo.formats.packed").config(
-      plan.quantizing(made))
+    config.quantization_config = require("rondo.formats.packed").config(plan.layers(made))
   end
   local given = { path = made.model.path, folder = made.model.folder, config = config }
   return require("rondo.model").wrap(planned.checkpoint(made), given)

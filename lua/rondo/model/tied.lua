@@ -46,8 +46,8 @@ local function leaf_of(name)
   return interesting[leaf] and not classify.depth(name) and leaf or nil
 end
 
--- Those tensors: lists by word. None of the words holds a digit, so that the tensors of a group have
--- the same.
+-- Those tensors: lists by word. None of the words holds a digit, so that the tensors of a group
+-- have the same.
 local function find_tables(names, group_of)
   local found, leaves = {}, {}
   for number, name in ipairs(names) do
