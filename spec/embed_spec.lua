@@ -1,6 +1,7 @@
 -- rondo.h: hosts, what scripts may do in them, interruptions, the process behind the command, and
 -- what is installed.
 local lfs = require "lfs"
+local rondo = require "rondo"
 local shell = require "spec.support.shell"
 
 local sh, quote, read_file, write_file = shell.sh, shell.quote, shell.read_file, shell.write_file
@@ -164,6 +165,166 @@ describe("a host", function()
       assert.equal("ok: ", run("--size 4 --later 1", ""))
       -- an older version knew fewer fields: no callbacks then
       assert.equal("ok: ", run("--size -24", "warn 'unheard'"))
+    end)
+  end)
+
+  describe("evaluates", function()
+    it("expressions and chunks, whose value C gets", function()
+      -- type, as a boolean, as an integer, as a number, length, text
+      for code, value in pairs {
+        ["6 * 7"] = "2 1 42 42 2 42", ["0.1"] = "3 1 0 0.10000000000000001 3 0.1",
+        ["1e3"] = "3 1 1000 1000 6 1000.0", ["'a\\0b'"] = "4 1 0 0 3 a", ["'7'"] = "4 1 7 7 1 7",
+        ["1 < 2"] = "1 1 0 0 4 true", ["false, 5"] = "1 0 0 0 5 false", ["nil"] = "0 0 0 0 3 nil",
+        ["local x = 3 return x"] = "2 1 3 3 1 3", ["x = 1"] = "0 0 0 0 3 nil",
+        [""] = "0 0 0 0 3 nil",
+        ["math.mininteger"] = "2 1 -9223372036854775808 -9.2233720368547758e+18 20 "
+          .. "-9223372036854775808",
+        ["setmetatable({}, { __tostring = function() return 'mine' end })"] = "5 1 0 0 4 mine",
+        ["require('rondo').zeros({ 2 }):sum()"] = "3 1 0 0 3 0.0",
+      } do
+        for _, options in ipairs { "", "--trust" } do
+          assert.equal(value .. "\nok: ", (host("%s eval %s", options, quote(code))), code)
+        end
+      end
+    end)
+
+    it("with the globals of scripts", function()
+      assert.equal("ok: \n2 1 5 5 1 5\nok: \n2 1 6 6 1 6\nok: ",
+        (host("run %s eval n 'eval' 'n = n + 1 return n'", script "n = 5")))
+    end)
+
+    it("and reports errors", function()
+      local nothing = "0 0 0 0 0 \n"
+      assert.equal(nothing .. "usage: eval:1: wrong", (host("eval 'error \"wrong\"'")))
+      assert.equal(nothing .. "usage: eval:1: unexpected symbol near '='", (host("eval '= 1'")))
+      assert.equal(nothing .. "usage: eval:1: 'io' is not available to this script, which runs "
+        .. "without trust", (host("eval 'io.write(1)'")))
+      assert.truthy(host("eval '\27Lua'"):find "\nusage: .*attempt to load a binary chunk")
+    end)
+  end)
+
+  describe("tells of an error", function()
+    it("where in a script it arose", function()
+      local name = script "local rondo = require 'rondo'\n\nrondo.zeros {-1}"
+      assert.truthy(host("run %s error", name):find(
+        ("\n1 usage|%s|3||%s:3: "):format(name, name), 1, true))
+      name = script "\nx = = 1"
+      assert.truthy(host("run %s error", name):find(("\n1 usage|%s|2||"):format(name), 1, true))
+      name = script "return {\n bits = nothing.x }"
+      assert.truthy(host("recipe m o %s error", name):find(("|%s|2||"):format(name), 1, true))
+    end)
+
+    it("which file and tensor it is about", function()
+      local file = folder .. "/bad.safetensors"
+      local header = '{"a.b":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}'
+      write_file(file, ("<I8"):pack(#header) .. header .. "1234")
+      local text = host("quantize %s %s/out error", file, folder)
+      local code, shown, line, tensor = text:match "\n%d+ (%l+)|([^|]*)|(%d+)|([^|]*)|"
+      assert.equal("format 0 a.b", ("%s %s %s"):format(code, line, tensor), text)
+      assert.truthy(shown:find "bad.safetensors$", text)
+      text = host("quantize %s/none %s/out error", folder, folder)
+      assert.truthy(text:find("\n2 io|[^|]*none|0||"), text)
+    end)
+
+    it("and of success", function()
+      assert.equal("usage: stop\nok: \n0 ok||0||", (host("run %s run %s error",
+        script "error('stop', 0)", script "")))
+    end)
+  end)
+
+  describe("limits", function()
+    it("the steps of a call", function()
+      local text = host("--steps 100000 run %s error run %s", script "while true do end", script "")
+      local words = "the script has reached its limit of 100000 steps"
+      assert.equal(("limit: %s\n10 limit||0||%s\nok: "):format(words, words), text)
+      assert.truthy(run("--trust --steps 100000", "while true do end"):find "^limit: ")
+      assert.equal("ok: ", run("--steps 100000", "for _ = 1, 10000 do end"))
+    end)
+
+    it("each call anew", function()
+      local half = script "for _ = 1, 60000 do end"
+      assert.equal("ok: \nok: \nok: ",
+        (host("--steps 100000 run %s run %s run %s", half, half, half)))
+    end)
+
+    it("the time of a call", function()
+      local text = run("--time 50", "while true do end")
+      assert.equal("limit: the script has reached its limit of 50 milliseconds", text)
+      text = run("--trust --time 50", "while true do end")
+      assert.equal("limit: the script has reached its limit of 50 milliseconds", text)
+    end)
+
+    it("what it needs not for its own state", function()
+      assert.equal("ok: \nlimit: the script has reached its limit of 2000 steps",
+        (host("--steps 2000 run %s run %s", script "", script "for _ = 1, 2000 do end")))
+    end)
+
+    it("quantization from one report of progress to the next", function()
+      local setup_script = script [[
+        rawset(require "rondo", "quantize", function(_, _, options)
+          for i = 1, 50 do
+            for _ = 1, 30000 do end
+            options.progress(i, 50, "t")
+          end
+          if options.bits == 1 then while true do end end
+          return {}
+        end)]]
+      local recipe = script "return { bits = 1 }"
+      local text = host("--trust --steps 100000 run %s quantize m o recipe m o %s", setup_script,
+        recipe)
+      text = text:gsub("progress [^\n]*\n", ""):gsub("callback: [^\n]*\n", "")
+      assert.equal("ok: \nok: \nlimit: the script has reached its limit of 100000 steps", text)
+    end)
+  end)
+
+  describe("grants", function()
+    local model, out
+
+    setup(function()
+      model, out = folder .. "/granted", folder .. "/outputs"
+      assert(lfs.mkdir(model) and lfs.mkdir(out))
+      assert(rondo.safetensors.save(model .. "/model.safetensors", {
+        ["layers.0.mlp.up_proj.weight"] = rondo.randn { 8, 128 } }))
+      write_file(model .. "/config.json", '{"model_type":"llama"}')
+      assert(lfs.link(model, folder .. "/way", true))
+    end)
+
+    it("folders to scripts without trust", function()
+      local text = run(("--inputs %s --outputs %s"):format(model, out), ([[
+        local rondo, model, out = require "rondo", %q, %q
+        assert(rondo.open(model))
+        assert(rondo.open(model .. "/model.safetensors") and rondo.open(model .. "/../granted"))
+        assert(rondo.quantize(model, out .. "/q", { format = "packed" }))
+        assert(rondo.open(out .. "/q")) -- what it may write it may read
+        assert(rondo.safetensors.save(out .. "/t.safetensors", { t = rondo.zeros { 1 } }))
+        assert(rondo.compare(model, out .. "/q"))
+        for _, path in ipairs { model .. "2", out .. "/..", "/", ".", model .. "/../way2" } do
+          assert(not pcall(rondo.open, path), path)
+        end
+        assert(not pcall(rondo.quantize, model, model .. "/q"))]]):format(model, out))
+      assert.equal("ok: ", text)
+      assert.truthy(lfs.attributes(out .. "/q/config.json"))
+    end)
+
+    it("under any name that leads there", function()
+      assert.equal("ok: ", run("--inputs " .. folder .. "/way", ([[
+        assert(require("rondo").open(%q))]]):format(model)))
+    end)
+
+    it("nothing unless it is told to", function()
+      local text = run("", ("require('rondo').open(%q)"):format(model))
+      assert.truthy(text:find(("may not read %s: its host grants reading below no folder")
+        :format(model), 1, true), text)
+    end)
+
+    it("itself what it quantizes, and only that", function()
+      for i, source in ipairs { model, model .. "/model.safetensors", folder .. "/way" } do
+        local text = host("quantize %s %s/by-host%d", source, folder, i)
+        assert.truthy(text:find "ok: $", text)
+      end
+      local recipe = script(("require('rondo').open(%q) return {}"):format(model))
+      local text = host("recipe %s %s/by-recipe %s", model, folder, recipe)
+      assert.truthy(text:find "^usage: .*may not read", text)
     end)
   end)
 

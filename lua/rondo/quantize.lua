@@ -95,7 +95,7 @@ local function write_config(made, out)
     if not before then return nil, behind, margin end
     return write_pieces(out, "config.json", function(emit)
       emit(before)
-      packed.write_config(plan_of.layers(made), margin or "", emit)
+      packed.write_config(plan_of.quantizing(made), margin or "", emit)
       emit(behind)
     end)
   end

@@ -1,9 +1,10 @@
 /* host.c - a host for spec/embed_spec.lua: does with rondo.h what its arguments say.
  *
  *   host [--trust] [--threads N] [--limit BYTES] [--size N] [--stop-at N] [--interrupt MS]
- *        [--parallel N] ACTION ...
+ *        [--steps N] [--time MS] [--inputs FOLDER] [--outputs FOLDER] [--parallel N] ACTION ...
  *
- * Actions: run SCRIPT, quantize MODEL OUT, recipe MODEL OUT FILE, command ARG, open, version.
+ * Actions: run SCRIPT, eval CODE, error, quantize MODEL OUT, recipe MODEL OUT FILE, command ARG,
+ * open, version.
  * What follows "--" are the arguments of scripts. Callbacks print a line each, and so does the end
  * of every action: its status and message. */
 #include "rondo/rondo.h"
@@ -18,9 +19,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static const char *const names[] = {"ok",        "usage",   "io",     "format", "unsupported",
-                                    "nonfinite", "changed", "exists", "memory", "interrupted",
-                                    "limit"};
+static const char *const names[] = {"ok",          "usage",       "io",      "format",
+                                    "unsupported", "nonfinite",   "changed", "exists",
+                                    "memory",      "interrupted", "limit"};
 static rondo *target; /* of the timer */
 static long stop_at = -1;
 static pthread_t caller;
@@ -72,6 +73,15 @@ static int act(rondo *r, int argc, char **argv, int count, const char *const *va
     int left = argc - i - 1;
     if (strcmp(action, "run") == 0 && left >= 1) {
       finish(r, rondo_run(r, argv[++i], count, values));
+    } else if (strcmp(action, "eval") == 0 && left >= 1) {
+      rondo_value v;
+      rondo_status status = rondo_eval(r, argv[++i], &v);
+      printf("%d %d %lld %.17g %zu %s\n", v.type, v.boolean, (long long)v.integer, v.number,
+             v.length, v.text);
+      finish(r, status);
+    } else if (strcmp(action, "error") == 0) {
+      const rondo_error_record *e = rondo_last_error(r);
+      printf("%d %s|%s|%d|%s|%s\n", e->status, e->code, e->file, e->line, e->tensor, e->message);
     } else if (strcmp(action, "quantize") == 0 && left >= 2) {
       finish(r, rondo_quantize(r, argv[i + 1], argv[i + 2], NULL));
       i += 2;
@@ -140,6 +150,10 @@ int main(int argc, char **argv) {
     if (i + 1 >= argc) return 2;
     const char *name = argv[i++];
     long value = strtol(argv[i], NULL, 10);
+    if (strcmp(name, "--steps") == 0) c.config.step_limit = (uint64_t)value;
+    if (strcmp(name, "--time") == 0) c.config.time_limit = (uint64_t)value;
+    if (strcmp(name, "--inputs") == 0) c.config.inputs = argv[i];
+    if (strcmp(name, "--outputs") == 0) c.config.outputs = argv[i];
     if (strcmp(name, "--threads") == 0) c.config.threads = (int)value;
     if (strcmp(name, "--limit") == 0) c.config.memory_limit = (uint64_t)value;
     if (strcmp(name, "--size") == 0) c.config.size = sizeof(rondo_config) + (size_t)value;

@@ -42,6 +42,7 @@ static int evaluate(lua_State *L) {
   evaluation *e = lua_touserdata(L, 1);
   load_code(L, e->code);
   lua_call(L, 0, 1);
+  rondo_poll(L);
   rondo_value value = {.type = type_at(L, -1),
                        .boolean = lua_toboolean(L, -1),
                        .integer = lua_tointeger(L, -1),

@@ -257,6 +257,7 @@ static int run_script(lua_State *L) {
   luaL_checkstack(L, c->argc, "too many arguments");
   for (int i = 0; i < c->argc; i++) lua_pushstring(L, c->argv[i]);
   lua_call(L, c->argc, 0);
+  rondo_poll(L); /* a script may have caught the error of its last coroutine */
   return 0;
 }
 

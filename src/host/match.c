@@ -62,43 +62,22 @@ static const char *item_end(const matcher *m, const char *p) {
   return p + 2;
 }
 
+static int is_nul(int c) {
+  return c == '\0';
+}
+
 static bool in_class(int c, int letter) {
-  bool in;
-  switch (tolower(letter)) {
-  case 'a':
-    in = isalpha(c);
-    break;
-  case 'c':
-    in = iscntrl(c);
-    break;
-  case 'd':
-    in = isdigit(c);
-    break;
-  case 'g':
-    in = isgraph(c);
-    break;
-  case 'l':
-    in = islower(c);
-    break;
-  case 'p':
-    in = ispunct(c);
-    break;
-  case 's':
-    in = isspace(c);
-    break;
-  case 'u':
-    in = isupper(c);
-    break;
-  case 'w':
-    in = isalnum(c);
-    break;
-  case 'x':
-    in = isxdigit(c);
-    break;
-  default:
-    return letter == c;
+  static const struct {
+    char letter;
+    int (*holds)(int);
+  } classes[] = {{'a', isalpha}, {'c', iscntrl},  {'d', isdigit}, {'g', isgraph},
+                 {'l', islower}, {'p', ispunct},  {'s', isspace}, {'u', isupper},
+                 {'w', isalnum}, {'x', isxdigit}, {'z', is_nul}};
+  for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+    if (classes[i].letter == letter) return classes[i].holds(c) != 0;
+    if (toupper(classes[i].letter) == letter) return classes[i].holds(c) == 0;
   }
-  return isupper(letter) ? !in : in;
+  return letter == c;
 }
 
 /* Whether c is in the set from p, its opening bracket, to end, behind its closing one. */

@@ -29,8 +29,8 @@ void *rondo_host_allocate(void *user, void *block, size_t old_size, size_t new_s
   if (new_size >= RONDO_IMPOSSIBLE_SIZE) return NULL;
   uint64_t used = r->used - old_size, limit = r->config.memory_limit;
   bool grows = new_size > old_size;
-  if (grows) rondo_spend_bytes(r, new_size - old_size);
   if (grows && limit != 0 && (used > limit || new_size > limit - used)) return refuse(r);
+  if (grows) rondo_spend_bytes(r, new_size - old_size);
   if (grows && r->limited != RONDO_LIMIT_NONE && is_untrusted(r)) return NULL;
   void *moved = realloc(block, new_size);
   if (moved != NULL) r->used = used + new_size;
