@@ -721,12 +721,12 @@ function rondo.rtn.search_clip(weight, o) end
 
 ---Quantizes all linear layers of a model, lm_head and routers included. The tensors are computed
 ---when they are asked for, so a model of any size fits.
----@param model rondo.model
+---@param opened rondo.model
 ---@param o? rondo.rtn.rtn_quantize.options
 ---@return rondo.model? model or nil, message, code
 ---@return string? message
 ---@return string? code
-function rondo.rtn.rtn_quantize(model, o) end
+function rondo.rtn.rtn_quantize(opened, o) end
 
 ---@class rondo.rtn.rtn_quantize.options
 ---@field num_bits? integer default 4
@@ -824,12 +824,12 @@ rondo.model = {}
 function rondo.model.open(path, options) end
 
 ---Makes a model of a checkpoint, or of anything with its methods.
----@param checkpoint rondo.checkpoint
+---@param files rondo.checkpoint
 ---@param given { path: string, folder: string?, config: table? }
 ---@return rondo.model? model or nil, message, code
 ---@return string? message
 ---@return string? code
-function rondo.model.wrap(checkpoint, given) end
+function rondo.model.wrap(files, given) end
 
 ---Whether a value is a model.
 ---@param value any

@@ -71,6 +71,9 @@ rondo_pool *rondo_state_pool(lua_State *L);
  * Before rondo.core is opened; the flag outlives the state. [-0, +0] */
 void rondo_stop_by(lua_State *L, const atomic_bool *flag);
 
+/* Whether the state's work is to stop. [-0, +0] */
+bool rondo_is_stopped(lua_State *L);
+
 /* Raises "interrupted" when the state's work is to stop: after each run on its pool and before the
  * result is used, since that may be incomplete. [-0, +0] */
 void rondo_check_stop(lua_State *L);
@@ -93,6 +96,7 @@ void rondo_open_header(lua_State *L);     /* header.c: headers to write; by chec
 void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
 void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
 void rondo_open_stats(lua_State *L);      /* stats.c: summaries of tensors of any size */
+void rondo_open_edit(lua_State *L);       /* edit.c: lines edited on a terminal */
 
 /* The module rondo.core. */
 __attribute__((visibility("default"))) int luaopen_rondo_core(lua_State *L);

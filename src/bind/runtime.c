@@ -53,11 +53,15 @@ void rondo_stop_by(lua_State *L, const atomic_bool *flag) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &stop_key);
 }
 
-void rondo_check_stop(lua_State *L) {
+bool rondo_is_stopped(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &stop_key);
   const atomic_bool *stop = lua_touserdata(L, -1);
   lua_pop(L, 1);
-  if (stop == NULL || !atomic_load_explicit(stop, memory_order_relaxed)) return;
+  return stop != NULL && atomic_load_explicit(stop, memory_order_relaxed);
+}
+
+void rondo_check_stop(lua_State *L) {
+  if (!rondo_is_stopped(L)) return;
   lua_pushliteral(L, "interrupted");
   lua_error(L);
 }

@@ -64,8 +64,8 @@ end
 
 --- Does what the arguments say.
 -- @param args  list of strings; args[0] may be the program's name
--- @param go_on  a function that tells the prompt whether to go on after an interruption, and forgets
---               it; nil where nothing interrupts
+-- @param go_on  a function that tells the prompt whether to go on after an interruption, and
+--               forgets it; nil where nothing interrupts
 -- @return the exit code
 function cli.main(args, go_on)
   local first = args[1]

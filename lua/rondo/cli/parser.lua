@@ -28,8 +28,8 @@ local commands = {
     arguments = { { "A", "The model to measure against." }, { "B", "The model to measure." } } },
   { name = "repl", summary = "look at models and try things, interactively",
     description = "Reads Lua from the terminal or from standard input and shows results. rondo's "
-      .. "functions need no prefix there; help() says what there is. From a pipe or file it ends at "
-      .. "the first error, with exit code 1.",
+      .. "functions need no prefix there; help() says what there is. From a pipe or file it ends "
+      .. "at the first error, with exit code 1.",
     arguments = { { "MODEL", "A model to open as m.", optional = true } } },
 }
 

@@ -1,5 +1,5 @@
--- evaluate: what is typed at the prompt, as Lua. A chunk is an expression, whose values are shown, or
--- statements; one that ends too early wants another line; one that ends in ";" shows nothing.
+-- evaluate: what is typed at the prompt, as Lua. A chunk is an expression, whose values are shown,
+-- or statements; one that ends too early wants another line; one that ends in ";" shows nothing.
 -- Errors become one line that names the call that failed.
 
 local evaluate = {}
@@ -12,10 +12,12 @@ local function keep(...)
   return ...
 end
 
--- A message on one line; the place within the input is told where that has several lines.
+-- A message on one line, without places in rondo itself; the place within the input is told where
+-- that has several lines.
 local function one_line(message, text)
   local place = text:find "\n" and "line %1: " or ""
-  return (message:gsub("^prompt:(%d+): ", place):gsub("%s*\n%s*", " "))
+  return (message:gsub("^%S*rondo/[%w_/]+%.lua:%d+: ", ""):gsub("^prompt:(%d+): ", place)
+    :gsub("%s*\n%s*", " "))
 end
 
 --- Compiles a piece of input.
@@ -63,14 +65,13 @@ local function described(problem, input)
   local message = text_of(problem)
   local call, line = failed_call(3), one_line(message, input)
   if call and not line:find(call, 1, true) then line = call .. ": " .. line end
-  return { message = line, trace = debug.traceback(message, 3),
-           interrupted = problem == "interrupted" }
+  if problem == "interrupted" then line = problem end
+  return { message = line, trace = debug.traceback(message, 3) }
 end
 
 --- Runs a function.
 -- @param input  the text that it was made of
--- @return its values, packed; or nil and { message: one line, trace: with the calls that led there,
---         interrupted: whether somebody stopped it }
+-- @return its values, packed; or nil and { message: one line, trace: with the calls that led there }
 function evaluate.run(chunk, input)
   local function handler(problem) return described(problem, input) end
   local results = table.pack(xpcall(chunk, handler))

@@ -1,6 +1,7 @@
 -- session: the prompt without a terminal: lines go in, texts come out. It keeps the globals of what
 -- is typed, the lines of a piece of input that is not complete yet, and the last error.
 
+local complete = require "rondo.prompt.complete"
 local docs = require "rondo.prompt.docs"
 local evaluate = require "rondo.prompt.evaluate"
 local rondo = require "rondo"
@@ -60,7 +61,7 @@ end
 local methods = {}
 
 --- Takes one line of input.
--- @return { more = true } where the input is not complete, else { text, error, interrupted }: text
+-- @return { more = true } where the input is not complete, else { text, error }: text
 --         is what to print, or nil; error is one line, or nil
 function methods:feed(line)
   local text = self.pending and self.pending .. "\n" .. line or line
@@ -81,7 +82,12 @@ function methods:feed(line)
   local done, problem = evaluate.run(run, text)
   if done then return { text = done[1] } end
   self.problem = problem
-  return { error = problem.message, interrupted = problem.interrupted }
+  return { error = problem.message }
+end
+
+--- What may stand at the end of a line that is being typed; see rondo.prompt.complete.
+function methods:complete(text)
+  return complete.at_end(text, self.env, self.own)
 end
 
 --- Forgets the lines of input that is not complete.
