@@ -192,6 +192,16 @@ describe("json.encode", function()
 }]], json.encode(value, { indent = 2 }))
   end)
 
+  it("writes many objects with the same keys", function()
+    local encode, list = json.encoder { "a", "b\n" }, { 1, 2 }
+    assert.equal('{"a":1,"b\\n":"x\\"y"}', encode { a = 1, ["b\n"] = 'x"y', c = 3 })
+    assert.equal('{"a":[1,2],"b\\n":null}', encode { a = list })
+    list[3] = 0.5
+    assert.equal('{"a":[3],"b\\n":true}', encode { a = { 3 }, ["b\n"] = true })
+    assert.has_error(function() encode { a = 0 / 0 } end)
+    assert.has_error(function() encode { a = "\xff" } end)
+  end)
+
   it("writes the shortest float that reads back", function()
     for _, case in ipairs {
       { 0.1, "0.1" }, { 1.0, "1.0" }, { 100.0, "100.0" }, { 1e14, "100000000000000.0" },

@@ -93,15 +93,6 @@ describe("a plan", function()
     assert.equal("a.weight", read[1].name)
     assert.equal(2, #read)
   end)
-
-  it("names the shard whose header would be too long", function()
-    local name = ("n"):rep(34 * 1000 * 1000)
-    local path = models.file { { name .. ".weight", { 1, 1 } } }
-    local made, message, code = rondo.plan(path, { format = "packed" })
-    assert.is_nil(made)
-    assert.matches("model.safetensors: a header of %d+ bytes", message)
-    assert.equal("unsupported", code)
-  end)
 end)
 
 describe("a sequence", function()

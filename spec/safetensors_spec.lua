@@ -223,6 +223,22 @@ describe("writing", function()
     assert.equal(#header - 8, (string.unpack("<I8", header)))
   end)
 
+  it("makes no header of more than 100,000,000 bytes", function()
+    local list = {}
+    for i = 1, 101 do
+      list[i] = { name = i .. ("n"):rep(1000000), dtype = "f32", shape = { 1 } }
+    end
+    for _, name in ipairs { "safetensors_layout", "safetensors_header" } do
+      local made, message, code = core[name](each(list))
+      assert.is_nil(made)
+      assert.matches("a header of 1010%d+ bytes is more than the 100000000 allowed", message)
+      assert.equal("unsupported", code)
+    end
+    table.remove(list)
+    table.remove(list)
+    assert.equal(99, #select(2, core.safetensors_layout(each(list))))
+  end)
+
   it("writes the elements of any view in row-major order", function()
     local t = core.from_bytes(raw.bytes(24), "u16", { 3, 4 })
     local expected = {}

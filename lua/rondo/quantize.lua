@@ -95,7 +95,7 @@ local function write_config(made, out)
     if not before then return nil, behind, margin end
     return write_pieces(out, "config.json", function(emit)
       emit(before)
-      packed.write_config(plan_of.quantizing(made), margin or "", emit)
+      packed.write_config(plan_of.layers(made), margin or "", emit)
       emit(behind)
     end)
   end
@@ -131,16 +131,21 @@ local function file_sink(file, advance)
   return put, put_bytes
 end
 
+-- The header may be as large as all else that is kept: nothing holds it afterwards.
+local function write_header(made, shard, file)
+  local header, message, code = core.safetensors_header(plan_of.each_output(made, shard),
+                                                        made.metadata)
+  if not header then return nil, message, code end
+  return file:write(0, header)
+end
+
 -- Writes one shard; calls advance(job, bytes) after each piece, finished(number, job, result) after
 -- each job.
 local function write_shard(made, shard, out, advance, finished)
   local file, message, code = out:file(shard.name, shard.size)
   if not file then return nil, message, code end
   local done
-  local header
-  header, message, code = core.safetensors_header(plan_of.each_output(made, shard), made.metadata)
-  if not header then return nil, message, code end
-  done, message, code = file:write(0, header)
+  done, message, code = write_header(made, shard, file)
   if not done then return nil, message, code end
   local current
   local put, put_bytes = file_sink(file, function(bytes) advance(current, bytes) end)
