@@ -115,21 +115,46 @@ example_make_model() {
     "$build/rondo" quantize "$scratch/model" "$scratch/by-command"
 }
 
-# Built against what an installation has, it writes what the command writes.
-example_embed() {
-  cmake --install "$build" --prefix "$scratch/prefix" &&
-    config=$(find "$scratch/prefix" -name rondo.pc) &&
-    PKG_CONFIG_PATH=$(dirname "$config") &&
-    export PKG_CONFIG_PATH &&
-    cc -std=c11 -Wall -Wextra -Werror examples/embed/embed.c -o "$scratch/embed" \
-      -Wl,--allow-shlib-undefined $(pkg-config --cflags --libs rondo) &&
-    env LD_LIBRARY_PATH="$(pkg-config --variable=libdir rondo)" LD_PRELOAD="$preload" \
-      ASAN_OPTIONS=detect_leaks=0 "$scratch/embed" "$scratch/model" "$scratch/by-embed" &&
-    diff -r "$scratch/by-command" "$scratch/by-embed" &&
-    cmake -S examples/embed -B "$scratch/embed-build" -DCMAKE_PREFIX_PATH="$scratch/prefix" \
-      -DCMAKE_EXE_LINKER_FLAGS=-Wl,--allow-shlib-undefined &&
-    cmake --build "$scratch/embed-build"
-}
+# Built against an installation, with pkg-config and with find_package: one writes what the command
+# writes, one gives its own Lua rondo, one stops the scripts that go too far.
+example_hosts() (
+  cmake --install "$build" --prefix "$scratch/prefix" || return 1
+  PKG_CONFIG_PATH=$(dirname "$(find "$scratch/prefix" -name rondo.pc)")
+  LD_LIBRARY_PATH=$(PKG_CONFIG_PATH=$PKG_CONFIG_PATH pkg-config --variable=libdir rondo)
+  export PKG_CONFIG_PATH LD_LIBRARY_PATH
+  link='-Wl,--allow-shlib-undefined'
+  mkdir -p "$scratch/pkg-config" &&
+    cc -std=c11 -Wall -Wextra -Werror examples/hosts/progress.c -o "$scratch/pkg-config/progress" \
+      $link $(pkg-config --cflags --libs rondo) &&
+    cc -std=c11 -Wall -Wextra -Werror examples/hosts/own_lua.c -o "$scratch/pkg-config/own_lua" \
+      $link $(pkg-config --cflags --libs rondo lua5.4) &&
+    c++ -std=c++17 -Wall -Wextra -Werror examples/hosts/judge.cpp -o "$scratch/pkg-config/judge" \
+      $link $(pkg-config --cflags --libs rondo) &&
+    cmake -S examples/hosts -B "$scratch/find_package" -DCMAKE_PREFIX_PATH="$scratch/prefix" \
+      -DCMAKE_EXE_LINKER_FLAGS=$link &&
+    cmake --build "$scratch/find_package" &&
+    run_hosts "$scratch/pkg-config" && run_hosts "$scratch/find_package"
+)
+
+# The three hosts in a folder do what they are for.
+run_hosts() (
+  export LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0
+  rm -rf "$scratch/by-host"
+  "$1/progress" "$scratch/model" "$scratch/by-host" || return 1
+  diff -r "$scratch/by-command" "$scratch/by-host" || return 1
+  "$1/own_lua" "$scratch/model" | grep -c 'mlp.*max.*std' || return 1
+  cat >"$scratch/good.lua" <<'END'
+score = 0
+local model = require("rondo").open(arg[0]:match "^(.*/)" .. "model")
+for _ in model:layers() do score = score + 1 end
+END
+  echo 'while true do end' >"$scratch/endless.lua"
+  if "$1/judge" "$scratch/model" "$scratch/good.lua" "$scratch/endless.lua" >"$scratch/said"; then
+    return 1 # the endless script must fail
+  fi
+  cat "$scratch/said"
+  grep -q 'good.lua: [1-9]' "$scratch/said" && grep -q 'endless.lua: limit: ' "$scratch/said"
+)
 
 run_examples() {
   for example in $(find examples -type f | sort); do
@@ -143,14 +168,40 @@ run_examples() {
       ;;
     examples/make_model.lua) check "$example" example_make_model ;;
     examples/layer_errors.lua) ;; # after the model
-    examples/embed/embed.c) ;;
-    examples/embed/CMakeLists.txt) ;;
+    examples/hosts/progress.c | examples/hosts/own_lua.c) ;; # all hosts, and what builds them,
+    examples/hosts/judge.cpp | examples/hosts/CMakeLists.txt) ;; # in one check
     *) check "$example has a check in spec/run.sh" false ;;
     esac
   done
   check examples/layer_errors.lua "$build/rondo" run examples/layer_errors.lua "$scratch/model" \
     "$scratch/by-script"
-  check examples/embed example_embed
+  if command -v c++ >/dev/null; then
+    check examples/hosts example_hosts
+  else
+    skip 'examples/hosts: needs c++'
+  fi
+}
+
+# ---- Kernels ----
+
+check_kernels() {
+  cmake --build "$build" --target kernel_check && "$build/kernel_check"
+}
+
+# The same on an emulated aarch64, where the emulator is there or can be installed.
+run_neon() {
+  sh tools/check_neon.sh "$build/kernel_check" "$scratch/neon" >"$log" 2>&1 </dev/null
+  case $? in
+  0) check 'the kernels of aarch64' true ;;
+  77) skip "the kernels of aarch64: $(tail -n 1 "$log")" ;;
+  *) check 'the kernels of aarch64' sh -c 'cat "$0"; false' "$log" ;;
+  esac
+}
+
+# Once through all sections, over next to nothing; the figures are of no use.
+check_bench() {
+  RONDO_BUILD=$build sh bench/run.sh --out "$scratch/bench.json" --folder "$scratch" \
+    --mib 1 --repeats 1 --size 0.3 --sizes 0.3 && test -s "$scratch/bench.json"
 }
 
 # ---- Linters ----
@@ -195,7 +246,14 @@ if [ $# -gt 0 ]; then
 else
   for spec in spec/*_spec.lua; do run_spec "$spec"; done
   run_examples
-  if [ -n "$preload" ]; then check 'no leaks' check_leaks; else run_linters; fi
+  check 'the kernels of all tables' check_kernels
+  if [ -n "$preload" ]; then
+    check 'no leaks' check_leaks
+  else
+    run_neon
+    check 'the benchmarks run' check_bench
+    run_linters
+  fi
 fi
 
 echo
