@@ -190,11 +190,11 @@ check_kernels() {
 
 # The same on an emulated aarch64, where the emulator is there or can be installed.
 run_neon() {
-  sh tools/check_neon.sh "$build/kernel_check" "$scratch/neon" >"$log" 2>&1 </dev/null
+  sh tools/check_neon.sh "$build/kernel_check" "$scratch/neon" >"$scratch/neon.log" 2>&1 </dev/null
   case $? in
   0) check 'the kernels of aarch64' true ;;
-  77) skip "the kernels of aarch64: $(tail -n 1 "$log")" ;;
-  *) check 'the kernels of aarch64' sh -c 'cat "$0"; false' "$log" ;;
+  77) skip "the kernels of aarch64: $(tail -n 1 "$scratch/neon.log")" ;;
+  *) check 'the kernels of aarch64' sh -c 'cat "$0"; false' "$scratch/neon.log" ;;
   esac
 }
 
@@ -207,7 +207,7 @@ check_bench() {
 # ---- Linters ----
 
 check_format() {
-  find include src spec examples bench -name '*.[ch]' -exec clang-format --dry-run -Werror {} +
+  find include src spec examples bench '(' -name '*.[ch]' -o -name '*.cpp' ')' -exec clang-format --dry-run -Werror {} +
 }
 
 check_scripts() {

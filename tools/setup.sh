@@ -54,6 +54,17 @@ apt_install() {
     apt-get install -y -q --no-install-recommends "$@" </dev/null
 }
 
+# Installs packages; the package lists of a fresh system are empty or old.
+try_install() {
+  apt_install "$@" >/dev/null 2>&1 ||
+    { as_root apt-get update -q </dev/null && apt_install "$@"; }
+}
+
+# Whether packages can be asked for at all.
+can_install() {
+  command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }
+}
+
 give_up() {
   echo "$0: missing on this machine:$missing_names" >&2
   echo "On Debian 12 the packages are:$missing_packages" >&2
@@ -64,13 +75,10 @@ give_up() {
 install_missing() {
   list_missing "$1"
   [ -n "$missing_packages" ] || return 0
-  command -v apt-get >/dev/null || give_up
-  [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || give_up
+  can_install || give_up
   echo "installing:$missing_packages"
-  # The package lists of a fresh system are empty or old.
   # shellcheck disable=SC2086
-  apt_install $missing_packages >/dev/null 2>&1 ||
-    { as_root apt-get update -q </dev/null && apt_install $missing_packages; } || true
+  try_install $missing_packages || true
   list_missing "$1"
   [ -z "$missing_packages" ] || give_up
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The baseline of the architecture, which every processor of it runs, comes first. */
 #if defined(__x86_64__)
 static const rondo_kernels *const tables[] = {&rondo_kernels_base, &rondo_kernels_v3,
                                               &rondo_kernels_v4};
@@ -16,7 +17,11 @@ static bool supported(const rondo_kernels *table) {
   return true;
 }
 #else
+#if defined(__aarch64__)
+static const rondo_kernels *const tables[] = {&rondo_kernels_neon};
+#else
 static const rondo_kernels *const tables[] = {&rondo_kernels_base};
+#endif
 static bool supported(const rondo_kernels *table) {
   (void)table;
   return true;
@@ -35,7 +40,7 @@ const rondo_kernels *rondo_kernels_named(const char *isa) {
   for (size_t i = 0; i < TABLE_COUNT; i++) {
     if (strcmp(tables[i]->isa, isa) == 0 && supported(tables[i])) return tables[i];
   }
-  return NULL;
+  return strcmp(isa, "base") == 0 ? tables[0] : NULL;
 }
 
 static const rondo_kernels *chosen;
@@ -55,9 +60,10 @@ static void choose(void) {
 const rondo_kernels *rondo_kernels_best(rondo_error *e) {
   pthread_once(&once, choose);
   if (chosen == NULL) {
-    char known[64] = "";
+    char known[64] = "base";
     for (size_t i = 0; rondo_kernels_at(i) != NULL; i++) {
-      if (i > 0) strcat(known, ", ");
+      if (strcmp(rondo_kernels_at(i)->isa, "base") == 0) continue;
+      strcat(known, ", ");
       strcat(known, rondo_kernels_at(i)->isa);
     }
     rondo_fail(e, RONDO_USAGE, "RONDO_ISA=%s: this processor runs %s", getenv("RONDO_ISA"), known);

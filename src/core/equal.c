@@ -3,10 +3,10 @@
 
 #include "core/chunk.h"
 #include "core/dtype.h"
+#include "core/environment.h"
 #include "core/gather.h"
 #include "core/tensor.h"
 
-#include <fenv.h>
 #include <string.h>
 
 /* The bits of a magnitude from which on it is NaN; 0 for types without NaN. */
@@ -91,15 +91,14 @@ int64_t rondo_first_apart(const rondo_kernels *k, const rondo_tensor *a, const r
   int64_t count = rondo_tensor_count(a), found = -1;
   rondo_tensor_coalesce(&x);
   rondo_tensor_coalesce(&y);
-  fenv_t saved;
-  fegetenv(&saved);
-  fesetenv(FE_DFL_ENV);
+  rondo_environment host;
+  environment_replace(&host);
   for (int64_t i = 0; i < count && found < 0; i += RONDO_CHUNK) {
     size_t n = (size_t)(count - i < RONDO_CHUNK ? count - i : RONDO_CHUNK);
     size_t place = apart(rondo_read_chunk(k, &x, i, n, RONDO_F64, &left),
                          rondo_read_chunk(k, &y, i, n, RONDO_F64, &right), n, tolerance);
     if (place < n) found = i + (int64_t)place;
   }
-  fesetenv(&saved);
+  environment_leave(&host);
   return found;
 }

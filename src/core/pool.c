@@ -1,7 +1,8 @@
 /* pool.c - the thread pool. One mutex, two condition variables, an atomic task counter. */
 #include "core/pool.h"
 
-#include <fenv.h>
+#include "core/environment.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -40,14 +41,13 @@ static bool is_stopped(const rondo_pool *pool) {
 
 /* Tasks start from the default floating-point environment and leave the thread's as it was. */
 static void run_tasks(rondo_pool *pool, int index) {
-  fenv_t saved;
-  fegetenv(&saved);
-  fesetenv(FE_DFL_ENV);
+  rondo_environment host;
+  environment_replace(&host);
   size_t task;
   while (!is_stopped(pool) && (task = atomic_fetch_add(&pool->next, 1)) < pool->count) {
     pool->task(pool->context, task, index);
   }
-  fesetenv(&saved);
+  environment_leave(&host);
 }
 
 static void *worker_main(void *argument) {

@@ -2,8 +2,7 @@
 #include "core/spread.h"
 
 #include "core/checked.h"
-
-#include <fenv.h>
+#include "core/environment.h"
 
 typedef struct {
   int64_t count, grain;
@@ -25,9 +24,8 @@ void rondo_spread(rondo_pool *pool, int64_t count, int64_t grain, rondo_piece bo
     rondo_pool_run(pool, pieces, run_piece, &s);
     return;
   }
-  fenv_t saved;
-  fegetenv(&saved);
-  fesetenv(FE_DFL_ENV);
+  rondo_environment host;
+  environment_replace(&host);
   for (size_t i = 0; i < pieces; i++) run_piece(&s, i, 0);
-  fesetenv(&saved);
+  environment_leave(&host);
 }
