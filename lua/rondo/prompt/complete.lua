@@ -173,6 +173,7 @@ local function next_segments(names, prefix)
     if whole[stem] == nil then stems[#stems + 1] = stem end
     whole[stem] = whole[stem] == nil and name or false
   end
+  if #stems == 1 and not whole[stems[1]] then return next_segments(names, stems[1]) end
   for i, stem in ipairs(stems) do stems[i] = whole[stem] or stem end
   return stems
 end

@@ -86,6 +86,7 @@ local function finish(result, block, line, variables)
     class.path = path
     add(result.classes, class)
     if variable then variables[variable] = class.name end
+    if variable == "rondo" then class.path = variable end
   elseif name then
     local object, method = name:match "^([%w_]+):(.*)$"
     add(result.functions, { name = object and variables[object] .. ":" .. method or name,
@@ -138,7 +139,14 @@ end
 function docs.class_of(value)
   local meta = debug.getmetatable(value)
   local name = type(meta) == "table" and rawget(meta, "__name")
-  return name and docs.load().classes[name]
+  return name and docs.load().classes[name] or nil
+end
+
+--- The class that is the module at a path such as "rondo.rtn", or nil.
+function docs.class_at(path)
+  for _, class in ipairs(docs.load().classes) do
+    if class.path == path then return class end
+  end
 end
 
 --- Calls visit(entry) for the methods of a class, in order.

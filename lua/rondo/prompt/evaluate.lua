@@ -64,14 +64,16 @@ end
 local function described(problem, input)
   local message = text_of(problem)
   local call, line = failed_call(3), one_line(message, input)
-  if call and not line:find(call, 1, true) then line = call .. ": " .. line end
+  local told = call and line:find("%f[%w_]" .. call .. "%f[^%w_]")
+  if call and not told then line = call .. ": " .. line end
   if problem == "interrupted" then line = problem end
   return { message = line, trace = debug.traceback(message, 3) }
 end
 
 --- Runs a function.
 -- @param input  the text that it was made of
--- @return its values, packed; or nil and { message: one line, trace: with the calls that led there }
+-- @return its values, packed; or nil and { message, trace }: one line, and with the calls that led
+--         to it
 function evaluate.run(chunk, input)
   local function handler(problem) return described(problem, input) end
   local results = table.pack(xpcall(chunk, handler))

@@ -97,7 +97,7 @@ local function of_class(class)
   add_rows(lines, field_rows(class))
   add_functions(lines, function(entry)
     return entry.class == class.name
-      or class.path and entry.name:match "^(.*)%.[^.]*$" == class.path
+      or class.path and not entry.class and entry.name:match "^(.*)%.[^.]*$" == class.path
   end)
   return lines
 end
@@ -135,10 +135,9 @@ local function of_name(name)
   add(known.functions[full] or known.functions[method], of_function)
   add(known.values[full], of_value)
   local class = known.classes[full]
-  for _, other in ipairs(known.classes) do
-    if other.path == full then add(other, of_class) end
-  end
-  if class and class.path ~= full then add(class, of_class) end
+  local module = docs.class_at(full)
+  add(module, of_class)
+  if class ~= module then add(class, of_class) end
   return #lines > 0 and lines or nil
 end
 
@@ -160,7 +159,7 @@ local function class_of_module(value)
 end
 
 local function lines_for(what)
-  if what == nil then return overview() end
+  if what == nil or what == require "rondo" then return overview() end
   if type(what) == "string" then return of_name(what) or unknown(what) end
   if type(what) == "function" then
     local entry = docs.of_function(what)
@@ -168,7 +167,6 @@ local function lines_for(what)
   end
   local class = docs.class_of(what) or class_of_module(what)
   if class then return of_class(class) end
-  if what == require "rondo" then return overview() end
   return { ("no documentation for a value of type %s"):format(type(what)) }
 end
 
