@@ -200,6 +200,7 @@ static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
 /* nil, "weight" or "scale", row, column (1-based, within the tile); memory failures raise. */
 static int push_place(lua_State *L, const rondo_place *place) {
   if (place->status == RONDO_MEMORY) return luaL_error(L, "not enough memory");
+  if (place->status != RONDO_NONFINITE) return luaL_error(L, "%s", place->error.message);
   lua_pushnil(L);
   lua_pushstring(L, place->scale ? "scale" : "weight");
   lua_pushinteger(L, place->row + 1);
@@ -243,10 +244,55 @@ static void *output_field(lua_State *L, const rondo_tile *tile, const char *name
   return data;
 }
 
-/* quantize(grid, tile, options) -> { values, codes, scale, zero }, or nil, what, row, column.
- * Wanted outputs are true (new) or tensors (filled): values (of values_dtype, default f32) and
- * codes [rows, cols]; scale f32 and zero u8 [rows, groups] ([groups, cols] for group_dim 0).
- * sums: f64 [2], to which the squared error and the squared norm are added. */
+/* Codes in words: of which type, along which dimension, and the shapes of both. */
+typedef struct {
+  rondo_dtype dtype; /* of the words: i8, i16, i32, i64 */
+  int bits, fields, dim;
+  int64_t rows, cols;           /* of the codes */
+  int64_t word_rows, word_cols; /* of the words */
+} packing;
+
+static bool is_word(rondo_dtype dtype) {
+  return dtype == RONDO_I8 || dtype == RONDO_I16 || dtype == RONDO_I32 || dtype == RONDO_I64;
+}
+
+static packing packing_of(rondo_dtype dtype, int bits, int dim, int64_t rows, int64_t cols) {
+  packing p = {.dtype = dtype, .bits = bits, .dim = dim, .rows = rows, .cols = cols};
+  p.fields = (int)rondo_dtype_bits(dtype) / bits;
+  p.word_rows = dim == 1 ? rows : ceil_div_i64(rows, p.fields);
+  p.word_cols = dim == 1 ? ceil_div_i64(cols, p.fields) : cols;
+  return p;
+}
+
+/* bits, word dtype, dim at idx, idx+1, idx+2. */
+static packing check_packing(lua_State *L, int idx, int64_t rows, int64_t cols) {
+  int bits = small_argument(L, idx, 1, 8, "bits are 1 to 8");
+  rondo_dtype dtype = rondo_check_dtype(L, idx + 1);
+  luaL_argcheck(L, is_word(dtype), idx + 1, "words are i8, i16, i32 or i64");
+  return packing_of(dtype, bits, small_argument(L, idx + 2, 0, 1, "the packed dimension is 0 or 1"),
+                    rows, cols);
+}
+
+/* The packed codes that options.words asks for: words of options.word_dtype along word_dim. */
+static void words_field(lua_State *L, const rondo_quantizer *q, const rondo_tile *tile,
+                        rondo_quantized *out) {
+  rondo_dtype dtype = RONDO_I32;
+  if (lua_getfield(L, 3, "word_dtype") != LUA_TNIL) dtype = rondo_check_dtype(L, -1);
+  lua_pop(L, 1);
+  int64_t dim = integer_field(L, 3, "word_dim", 1);
+  luaL_argcheck(L, is_word(dtype), 3, "words are i8, i16, i32 or i64");
+  luaL_argcheck(L, dim == 0 || dim == 1, 3, "word_dim is 0 or 1");
+  if (q->grid->bits > 8) return;
+  packing p = packing_of(dtype, q->grid->bits, (int)dim, tile->rows, tile->cols);
+  out->words = output_field(L, tile, "words", dtype, p.word_rows, p.word_cols);
+  out->packing = (rondo_packing){p.bits, p.fields, (int)rondo_dtype_size(dtype), p.dim};
+}
+
+/* quantize(grid, tile, options) -> { values, codes, words, scale, zero }, or nil, what, row,
+ * column. Wanted outputs are true (new) or tensors (filled): values (of values_dtype, default f32)
+ * and codes [rows, cols]; words, the codes packed as by pack (word_dtype, default i32; word_dim,
+ * default 1); scale f32 and zero u8 [rows, groups] ([groups, cols] for group_dim 0). sums: f64 [2],
+ * to which the squared error and the squared norm are added. */
 static int quantize(lua_State *L) {
   rondo_tile tile;
   rondo_quantizer q = check_quantizer(L, &tile);
@@ -259,6 +305,7 @@ static int quantize(lua_State *L) {
   rondo_dtype code_dtype = q.grid->kind == RONDO_ASYMMETRIC ? RONDO_U8 : RONDO_I8;
   out.codes = output_field(L, &tile, "codes", code_dtype, tile.rows, tile.cols);
   luaL_argcheck(L, bytes || out.codes == NULL, 3, "codes have at most 8 bits");
+  words_field(L, &q, &tile, &out);
   if (tile.ranges == NULL) {
     int64_t rows = columns ? groups : tile.rows, cols = columns ? tile.cols : groups;
     out.scales = output_field(L, &tile, "scale", RONDO_F32, rows, cols);
@@ -374,13 +421,14 @@ static int squared_error(lua_State *L) {
   double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2, WRITE);
   luaL_argcheck(L, sums != NULL, 3, "field 'sums' is missing");
   x.weight = weight_field(L, 3, x.cols);
-  rondo_quantizer q = {
-      .kernels = rondo_state_kernels(L), .group_dim = 1, .group_size = 1, .scale_dtype = RONDO_F32};
+  rondo_quantizer q = {.kernels = rondo_state_kernels(L), .group_dim = 1, .scale_dtype = RONDO_F32};
+  q.group_size = x.cols > 0 ? x.cols : 1;
   q.pool = rondo_state_pool(L);
   double error = sums[0], norm = sums[1];
-  bool good = rondo_tile_error(&q, &x, &y, &error, &norm);
+  rondo_place place;
+  bool good = rondo_tile_error(&q, &x, &y, &error, &norm, &place);
   rondo_check_stop(L);
-  if (!good) return luaL_error(L, "not enough memory");
+  if (!good) return push_place(L, &place);
   sums[0] = error;
   sums[1] = norm;
   return 0;
@@ -426,27 +474,6 @@ static int dequantize(lua_State *L) {
 }
 
 /* ---- Packing ---- */
-
-typedef struct {
-  rondo_dtype dtype; /* of the words: i8, i16, i32, i64 */
-  int bits, fields, dim;
-  int64_t rows, cols;           /* of the codes */
-  int64_t word_rows, word_cols; /* of the words */
-} packing;
-
-/* bits, word dtype, dim at idx, idx+1, idx+2. */
-static packing check_packing(lua_State *L, int idx, int64_t rows, int64_t cols) {
-  packing p = {.bits = small_argument(L, idx, 1, 8, "bits are 1 to 8"), .rows = rows, .cols = cols};
-  p.dtype = rondo_check_dtype(L, idx + 1);
-  bool word =
-      p.dtype == RONDO_I8 || p.dtype == RONDO_I16 || p.dtype == RONDO_I32 || p.dtype == RONDO_I64;
-  luaL_argcheck(L, word, idx + 1, "words are i8, i16, i32 or i64");
-  p.dim = small_argument(L, idx + 2, 0, 1, "the packed dimension is 0 or 1");
-  p.fields = (int)rondo_dtype_bits(p.dtype) / p.bits;
-  p.word_rows = p.dim == 1 ? rows : ceil_div_i64(rows, p.fields);
-  p.word_cols = p.dim == 1 ? ceil_div_i64(cols, p.fields) : cols;
-  return p;
-}
 
 /* Fields in the last word (dim 1) or in every word of the last row of words (dim 0). */
 static int last_fields(const packing *p, int64_t count) {

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -39,16 +40,28 @@ static const codebook codebooks[] = {
      {15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7}},
 };
 
+/* Lays the cuts out for a binary search over 16 ranks. */
+static void fill_levels(rondo_cuts *cuts) {
+  for (int level = 0; level < 4; level++) {
+    int step = 16 >> level; /* ranks below the node */
+    for (int node = 0; node < 1 << level; node++) {
+      cuts->level[level][node] = cuts->rising[node * step + step / 2 - 1];
+    }
+  }
+}
+
 static void fill_codebook(rondo_grid *grid, const codebook *book) {
   grid->kind = RONDO_CODEBOOK;
   grid->entries = book->entries;
   grid->divisor = (float)book->value[book->entries - 1];
+  for (int i = 0; i < 15; i++) grid->cuts.rising[i] = INFINITY;
   for (int i = 0; i < book->entries; i++) {
     grid->value[i] = (float)book->value[i];
-    grid->code[i] = book->code[i];
+    grid->code[i] = (uint8_t)book->code[i];
     grid->decode[book->code[i] & 15] = (float)book->value[i];
-    if (i > 0) grid->cut[i - 1] = (float)((book->value[i - 1] + book->value[i]) * 0.5);
+    if (i > 0) grid->cuts.rising[i - 1] = (float)((book->value[i - 1] + book->value[i]) * 0.5);
   }
+  fill_levels(&grid->cuts);
 }
 
 static void fill_integers(rondo_grid *grid, int bits, bool symmetric, bool full_range) {

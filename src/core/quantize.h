@@ -23,9 +23,17 @@ typedef struct rondo_quantizer {
   bool keep_nonfinite;     /* NaN and infinity pass through and count as 0; otherwise an error */
 } rondo_quantizer;
 
-/* Row-major or with a row stride; the last stride is 1. f32, f16 or bf16. */
+/* Reads rows first .. first+rows-1 of a tile, row-major, into out; called from any thread. False:
+ * *e says why. */
+typedef bool (*rondo_tile_read)(void *source, int64_t first, int64_t rows, void *out,
+                                rondo_error *e);
+
+/* In memory (data), row-major or with a row stride, the last stride 1; or read piece by piece by
+ * the threads that work on it (read). f32, f16 or bf16. */
 typedef struct rondo_tile {
   const void *data;
+  rondo_tile_read read;
+  void *source;
   rondo_dtype dtype;
   int64_t rows, cols, row_stride; /* stride in elements */
   int64_t offset;                 /* see above; 0 when `ranges` is NULL */
@@ -34,12 +42,19 @@ typedef struct rondo_tile {
   const float *weight;            /* importance per column of the tile, or NULL */
 } rondo_tile;
 
+/* How codes are packed: `fields` of `bits` bits in words of word_bytes, along dimension `dim`. */
+typedef struct rondo_packing {
+  int bits, fields, word_bytes, dim;
+} rondo_packing;
+
 /* Everything optional, all row-major. Scales and zeros: [rows, groups] for group_dim 1, and
  * [groups, cols] for group_dim 0; only without given ranges. */
 typedef struct rondo_quantized {
   void *values; /* [rows, cols] dequantized */
   rondo_dtype values_dtype;
   uint8_t *codes; /* [rows, cols] */
+  void *words;    /* the codes packed: [rows, ceil(cols / fields)] or [ceil(rows / fields), cols] */
+  rondo_packing packing;
   float *scales;
   uint8_t *zeros;
   bool want_error;
@@ -48,9 +63,10 @@ typedef struct rondo_quantized {
 
 /* Where a tile cannot be quantized: status RONDO_NONFINITE with the 0-based place. */
 typedef struct rondo_place {
-  rondo_status status; /* RONDO_OK, RONDO_NONFINITE, RONDO_MEMORY */
+  rondo_status status; /* RONDO_OK, RONDO_NONFINITE, RONDO_MEMORY, or that of error */
   bool scale;          /* the group's scale is not finite, rather than a weight */
   int64_t row, col;    /* the weight, or the group's first weight */
+  rondo_error error;   /* of reading */
 } rondo_place;
 
 /* Quantizes the tile. False: *place says why, outputs are unspecified. */
@@ -71,7 +87,7 @@ bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const f
 
 /* Sums of weight*(x-y)^2 and weight*x^2 over two tiles of the same shape. */
 bool rondo_tile_error(const rondo_quantizer *q, const rondo_tile *x, const rondo_tile *y,
-                      double *error, double *norm);
+                      double *error, double *norm, rondo_place *place);
 
 /* values [rows, cols] f32 from codes, scales and zeros (NULL: none) of a whole tile. */
 bool rondo_tile_dequantize(const rondo_quantizer *q, const uint8_t *codes, int64_t rows,

@@ -15,6 +15,8 @@ typedef void (*rondo_to_f32)(const void *source, float *restrict target, size_t 
  * (NaN in f8_e4m3, which has no infinity). */
 typedef void (*rondo_from_f32)(const float *restrict source, void *target, size_t n);
 
+enum { RONDO_ERROR_BLOCK = 256 }; /* columns; see squared_error */
+
 /* ---- Number grids ---- */
 
 typedef enum rondo_grid_kind {
@@ -23,6 +25,13 @@ typedef enum rondo_grid_kind {
   RONDO_CODEBOOK    /* up to 16 values, value scale * value[i] */
 } rondo_grid_kind;
 
+/* The cuts between up to 16 rising values, infinite where there are fewer: in rising order, and by
+ * the levels of a binary search (level[k][r]: the cut that a value of rank r meets at level k). */
+typedef struct rondo_cuts {
+  float rising[15];
+  float level[4][8];
+} rondo_cuts;
+
 /* A number grid, ready for use; made by rondo_grid_make (core/grid.h). */
 typedef struct rondo_grid {
   rondo_grid_kind kind;
@@ -30,10 +39,10 @@ typedef struct rondo_grid {
   bool full_range; /* symmetric: scale = range / 2^(bits-1), negative where max > |min| */
   float low, high; /* the integer codes' bounds */
   float divisor;   /* scale = range / divisor */
-  int entries;     /* codebook: values in rising order, cuts between neighbours, integer codes */
+  int entries;     /* codebook: values in rising order, their codes, cuts between neighbours */
   float value[16];
-  float cut[15];
-  int8_t code[16];
+  uint8_t code[16];
+  rondo_cuts cuts;
   float decode[16]; /* value by the low four bits of the code */
 } rondo_grid;
 
@@ -42,9 +51,11 @@ typedef struct rondo_range {
   float low, high;
 } rondo_range;
 
-/* What a group's codes are scaled by. zero is an integer, 0 on grids without a zero point. */
+/* What the codes of groups, or of columns, are scaled by: arrays of one element each. zero holds
+ * integers, 0 on grids without a zero point. inverse is 1 / scale where x * inverse, corrected by
+ * its residual, is the quotient x / scale for every x of the group (see quant.c), NaN elsewhere. */
 typedef struct rondo_params {
-  float scale, zero;
+  float *scale, *zero, *inverse;
 } rondo_params;
 
 /* ---- Elementwise ---- */
@@ -91,33 +102,53 @@ typedef enum rondo_comparison {
 typedef struct rondo_kernels {
   const char *isa;
 
+  /* ---- Groups: `group` consecutive values of x each, the last one what is left of n ---- */
+
+  /* Range of each group; dtype is f32, f16 or bf16. False when a value is NaN or infinite; the
+   * ranges are of no use then. */
+  bool (*group_ranges)(rondo_dtype dtype, const void *x, size_t n, size_t group, float *low,
+                       float *high);
+
+  /* Scale and zero point of `count` ranges, each clipped to ratio times it. A group of zeros has
+   * the scale of the reference; the scale is infinite when the range overflows f32. */
+  void (*params_of)(const rondo_grid *grid, const float *low, const float *high, size_t count,
+                    float ratio, float *scale, float *zero);
+
+  /* The inverses of scales for groups of those ranges; true when none is NaN. */
+  bool (*inverses)(const rondo_grid *grid, const float *scale, const float *low, const float *high,
+                   size_t count, float *inverse);
+
+  /* Codes and dequantized values y; either may be NULL. Signed codes are stored as two's
+   * complement bytes. */
+  void (*quantize_groups)(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
+                          size_t group, rondo_params p, float *y, uint8_t *codes);
+  void (*dequantize_groups)(const rondo_grid *grid, const uint8_t *codes, size_t n, size_t group,
+                            rondo_params p, float *y);
+
+  /* loss[r] += sum of weight * (x - y)^2 over the one group of that range, clipped to ratios[r];
+   * weight: one a value, or NULL for ones. */
+  void (*group_losses)(const rondo_grid *grid, const float *x, const float *weight, size_t n,
+                       float low, float high, const float *ratios, size_t count, double *loss);
+
+  /* ---- Columns: one group a column, of which x is one row ---- */
+
+  /* Widens low[i] .. high[i] by x[i]. False when a value is NaN or infinite. */
+  bool (*column_ranges)(rondo_dtype dtype, const void *x, size_t n, float *low, float *high);
+  /* divide: some inverse is NaN. */
+  void (*quantize_columns)(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
+                           bool divide, rondo_params p, float *y, uint8_t *codes);
+  void (*dequantize_columns)(const rondo_grid *grid, const uint8_t *codes, size_t n, rondo_params p,
+                             float *y);
+
+  /* ---- Rows ---- */
+
+  /* Sums of weight * (x - y)^2 and of weight * x^2 over each RONDO_ERROR_BLOCK of n columns of a
+   * row; sums: [blocks][2]. weight may be NULL. */
+  void (*squared_error)(rondo_dtype dtype, const void *x, const float *y, const float *weight,
+                        size_t n, double *sums);
+
   /* The largest |x| as bits without sign: 0x7f800000 and above mean infinity or NaN. */
   uint32_t (*largest_magnitude)(const float *restrict x, size_t n);
-
-  /* Widens *range to hold x. No NaN in x. */
-  void (*widen_range)(const float *restrict x, size_t n, rondo_range *range);
-
-  /* Scale and zero point of a group of that range, clipped to ratio times it. A group of zeros has
-   * the scale of the reference; the scale is infinite when the range overflows f32. */
-  rondo_params (*params_of)(const rondo_grid *grid, rondo_range range, float ratio);
-
-  /* Codes and dequantized values y of a group; either may be NULL. Signed codes are stored as
-   * two's complement bytes. */
-  void (*quantize_group)(const rondo_grid *grid, rondo_params p, const float *x, size_t n, float *y,
-                         uint8_t *codes);
-  void (*dequantize_group)(const rondo_grid *grid, rondo_params p, const uint8_t *restrict codes,
-                           size_t n, float *restrict y);
-
-  /* loss[r] += sum of weight * (x - y)^2 over the group when clipped to ratios[r]; weight: one a
-   * value, or NULL for ones. */
-  void (*group_losses)(const rondo_grid *grid, const float *x, const float *weight, size_t n,
-                       rondo_range range, const float *ratios, size_t count, double *loss);
-
-  /* Adds weight * (x - y)^2 and weight * x^2 of columns first .. first+n-1 of a row to 16 lanes
-   * each; fold_lanes sums lanes in the one fixed order. */
-  void (*add_error)(const float *restrict x, const float *restrict y, const float *restrict weight,
-                    size_t n, size_t first, double *restrict error, double *restrict norm);
-  double (*fold_lanes)(const double *lane);
 
   /* Fields of `bits` bits in words of word_bytes; see pack.c. */
   void (*pack_words)(const uint8_t *codes, size_t word_step, size_t field_step, size_t words,
@@ -125,6 +156,8 @@ typedef struct rondo_kernels {
   void (*unpack_words)(const void *source, size_t word_step, size_t field_step, size_t words,
                        int fields, int last_fields, int bits, int word_bytes, bool sign,
                        uint8_t *codes);
+
+  /* ---- Elements ---- */
 
   /* out[i] = a[i] op b[i]; NaN results are the positive quiet NaN without payload (elementwise.c).
    * out overlaps neither source. */
@@ -153,5 +186,6 @@ typedef struct rondo_kernels {
 extern const rondo_kernels rondo_kernels_base;
 extern const rondo_kernels rondo_kernels_v3;
 extern const rondo_kernels rondo_kernels_v4;
+extern const rondo_kernels rondo_kernels_neon;
 
 #endif

@@ -1,13 +1,64 @@
 /* pack.c - codes of b bits into words of 8, 16, 32 or 64 bits and back.
  * Included by table.c. Field e of a word stands at bit b*e; bits that no code fills are zero. */
 
+/* Fields that fill their words, one after the other: then words of every size are the same bytes,
+ * each of 8 / bits fields. */
+TEMPLATE void pack_bytes(const uint8_t *restrict codes, size_t bytes, int bits,
+                         uint8_t *restrict out) {
+  if (bits == 8) {
+    memcpy(out, codes, bytes);
+  } else if (bits == 4) {
+    for (size_t i = 0; i < bytes; i++) {
+      uint16_t v = load_u16(codes, i) & 0x0f0f;
+      out[i] = (uint8_t)(v | v >> 4);
+    }
+  } else {
+    for (size_t i = 0; i < bytes; i++) {
+      uint32_t v;
+      memcpy(&v, codes + 4 * i, sizeof v);
+      v &= 0x03030303u;
+      v |= v >> 6;
+      out[i] = (uint8_t)(v | v >> 12);
+    }
+  }
+}
+
+/* Fields of a word that lie a row apart: a strip of words at a time. */
+TEMPLATE void pack_rows(const uint8_t *restrict codes, size_t field_step, size_t words, int fields,
+                        int bits, int word_bytes, unsigned char *out) {
+  enum { STRIP_WORDS = 64 };
+  const uint64_t mask = ((uint64_t)1 << bits) - 1;
+  for (size_t first = 0; first < words; first += STRIP_WORDS) {
+    size_t m = words - first < STRIP_WORDS ? words - first : STRIP_WORDS;
+    uint64_t word[STRIP_WORDS] = {0};
+    for (int e = 0; e < fields; e++) {
+      const uint8_t *code = codes + first + (size_t)e * field_step;
+      for (size_t w = 0; w < m; w++) word[w] |= (code[w] & mask) << (bits * e);
+    }
+    for (size_t w = 0; w < m; w++) {
+      for (int b = 0; b < word_bytes; b++) *out++ = (unsigned char)(word[w] >> (8 * b));
+    }
+  }
+}
+
 /* Word w takes its field e from codes[w * word_step + e * field_step]. All words have `fields`
  * fields, the last one has `last_fields`. */
-static void pack_words(const uint8_t *codes, size_t word_step, size_t field_step, size_t words,
+KERNEL void pack_words(const uint8_t *codes, size_t word_step, size_t field_step, size_t words,
                        int fields, int last_fields, int bits, int word_bytes, void *target) {
   const uint64_t mask = ((uint64_t)1 << bits) - 1;
   unsigned char *out = target;
-  for (size_t w = 0; w < words; w++) {
+  size_t w = 0;
+  if (word_step == 1 && field_step != 1 && last_fields == fields) {
+    pack_rows(codes, field_step, words, fields, bits, word_bytes, out);
+    return;
+  }
+  bool even = bits == 8 || bits == 4 || bits == 2;
+  if (field_step == 1 && word_step == (size_t)fields && even && words > 1) {
+    w = words - 1;
+    pack_bytes(codes, w * (size_t)word_bytes, bits, out);
+    out += w * (size_t)word_bytes;
+  }
+  for (; w < words; w++) {
     const uint8_t *code = codes + w * word_step;
     int count = w + 1 == words ? last_fields : fields;
     uint64_t word = 0;
@@ -18,7 +69,7 @@ static void pack_words(const uint8_t *codes, size_t word_step, size_t field_step
 }
 
 /* The reverse; with `sign` the top bit of a field is its sign (two's complement in 8 bits). */
-static void unpack_words(const void *source, size_t word_step, size_t field_step, size_t words,
+KERNEL void unpack_words(const void *source, size_t word_step, size_t field_step, size_t words,
                          int fields, int last_fields, int bits, int word_bytes, bool sign,
                          uint8_t *codes) {
   const uint64_t mask = ((uint64_t)1 << bits) - 1;

@@ -1,305 +1,232 @@
-/* quant.c - number grids over groups of f32 values: range, scale, codes, loss.
+/* quant.c - codes and values of groups and columns on number grids.
  * Included by table.c. One rounding per operation, in the order of the reference functions
- * (neural_compressor.torch.algorithms.rtn); division where the reference divides. */
+ * (neural_compressor.torch.algorithms.rtn).
+ *
+ * The reference divides by the scale. A division takes as long as everything else together, so
+ * where there is a fused multiply-add the quotient is q = x * inverse, corrected by its residual
+ * x - q * scale (Markstein 2000, IA-64 and Elementary Functions). Near the values that decide a
+ * code the result is the rounded quotient itself: checked for every mantissa of the scale, for all
+ * half integers up to 258 and all cuts of the codebooks, with the neighbouring floats on both sides
+ * (tools/check_quotient.c). Elsewhere the code does not hang on the last bit. */
 
-enum { LANES = 16 }; /* sums run in this many lanes, folded in a fixed order, on every machine */
-
-static inline float smaller(float a, float b) {
-  return b < a ? b : a;
-}
-
-static inline float larger(float a, float b) {
-  return b > a ? b : a;
-}
-
-static inline float magnitude_of(float x) {
-  return float_of(bits_of(x) & 0x7fffffffu);
-}
-
-/* Nearest integer, half to even; keeps the sign of a zero. Values of 2^22 and more may come out as
- * a neighbouring integer: callers clamp to at most 16 bits. */
-static inline float round_half_even(float x) {
-  const float magic = 12582912.0f; /* 1.5 * 2^23 */
-  float rounded = (x + magic) - magic;
-  return float_of(bits_of(rounded) | (bits_of(x) & 0x80000000u));
-}
-
-static inline float clamp(float x, float low, float high) {
-  return x < low ? low : x > high ? high : x;
-}
-
-static double fold_lanes(const double *lane) {
-  double half[LANES / 2];
-  for (int i = 0; i < LANES / 2; i++) half[i] = lane[i] + lane[i + LANES / 2];
-  for (int step = LANES / 4; step > 0; step /= 2) {
-    for (int i = 0; i < step; i++) half[i] += half[i + step];
+TEMPLATE vf quotient(vf x, vf scale, vf inverse, bool divide) {
+#if defined(V_HAS_FMA)
+  if (!divide) {
+    vf q = x * inverse;
+    return v_fma(v_fnma(q, scale, x), inverse, q);
   }
-  return half[0];
+#else
+  (void)divide;
+  (void)inverse;
+#endif
+  return x / v_nonzero(scale);
 }
 
-static uint32_t largest_magnitude(const float *restrict x, size_t n) {
-  uint32_t lane[LANES] = {0};
-  size_t i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int l = 0; l < LANES; l++) {
-      uint32_t m = bits_of(x[i + (size_t)l]) & 0x7fffffffu;
-      lane[l] = m > lane[l] ? m : lane[l];
-    }
-  }
-  for (; i < n; i++) {
-    uint32_t m = bits_of(x[i]) & 0x7fffffffu;
-    lane[0] = m > lane[0] ? m : lane[0];
-  }
-  uint32_t largest = 0;
-  for (int l = 0; l < LANES; l++) largest = lane[l] > largest ? lane[l] : largest;
-  return largest;
+/* The same with the sign of a zero, which the correction loses. */
+TEMPLATE vf signed_quotient(vf x, vf scale, vf inverse, bool divide) {
+  vf q = quotient(x, scale, inverse, divide);
+#if defined(V_HAS_FMA)
+  if (!divide) return v_or(q, v_and(x * inverse, v_set(-0.0f)));
+#endif
+  return q;
 }
 
-static void widen_range(const float *restrict x, size_t n, rondo_range *range) {
-  float low[LANES], high[LANES];
-  for (int l = 0; l < LANES; l++) {
-    low[l] = range->low;
-    high[l] = range->high;
-  }
-  size_t i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int l = 0; l < LANES; l++) {
-      low[l] = smaller(low[l], x[i + (size_t)l]);
-      high[l] = larger(high[l], x[i + (size_t)l]);
-    }
-  }
-  for (; i < n; i++) {
-    low[0] = smaller(low[0], x[i]);
-    high[0] = larger(high[0], x[i]);
-  }
-  for (int l = 0; l < LANES; l++) {
-    range->low = smaller(range->low, low[l]);
-    range->high = larger(range->high, high[l]);
-  }
+/* Parameters of column i, or of the one group that all values are in. */
+TEMPLATE vf param_at(const float *p, size_t i, bool columns) {
+  return columns ? v_load(p + i) : v_set(*p);
 }
 
-static rondo_params symmetric_params(const rondo_grid *grid, rondo_range range, float ratio) {
-  float top = magnitude_of(range.high), bottom = magnitude_of(range.low);
-  float m = larger(top, bottom) * ratio;
-  float scale = (m == 0 ? 1.0f : m) / grid->divisor;
-  if (scale == 0) scale = 1.0f / grid->divisor; /* underflow: a group of zeros */
-  bool negative = grid->full_range && top > bottom;
-  return (rondo_params){negative ? -scale : scale, 0};
-}
+/* What a block is quantized with; constants where it is inlined. */
+typedef struct {
+  rondo_grid_kind kind;
+  rondo_dtype dtype;
+  bool columns, divide;
+  bool loose_zeros; /* the sign of a zero does not matter */
+} variant;
 
-static rondo_params asymmetric_params(const rondo_grid *grid, rondo_range range, float ratio) {
-  float low = smaller(0, range.low) * ratio, high = larger(0, range.high) * ratio;
-  float scale = (high - low) / grid->divisor;
-  if (scale == 0) { /* all zeros, or an underflow that is treated as such */
-    low = -1;
-    high = 1;
-    scale = 2.0f / grid->divisor;
+/* WIDTH codes as int32; on a codebook their ranks. */
+TEMPLATE vi code_vector(const rondo_grid *grid, variant v, vf x, vf scale, vf zero, vf inverse) {
+  vf q = quotient(x, scale, inverse, v.divide);
+  if (v.kind == RONDO_CODEBOOK) return v_rank(&grid->cuts, q);
+  if (v.kind == RONDO_SYMMETRIC) {
+    return v_to_int(v_min(v_max(q, v_set(grid->low)), v_set(grid->high)));
   }
-  return (rondo_params){scale, round_half_even(-low / scale)};
+  q = v_min(v_max(q, v_set(0) - zero), v_set(grid->high) - zero);
+  return v_add(v_to_int(q), v_to_int(zero));
 }
 
-static rondo_params params_of(const rondo_grid *grid, rondo_range range, float ratio) {
-  switch (grid->kind) {
-  case RONDO_SYMMETRIC:
-    return symmetric_params(grid, range, ratio);
-  case RONDO_ASYMMETRIC:
-    return asymmetric_params(grid, range, ratio);
-  default:
-    break;
+/* WIDTH dequantized values. The sign of zeros is that of the reference: kept by rounding, lost by
+ * adding the zero point. */
+TEMPLATE vf value_vector(const rondo_grid *grid, variant v, vf x, vf scale, vf zero, vf inverse) {
+  vf q = quotient(x, scale, inverse, v.divide);
+  if (v.kind == RONDO_CODEBOOK) return v_pick(grid->value, v_rank(&grid->cuts, q)) * scale;
+  if (v.kind == RONDO_SYMMETRIC) {
+    if (!v.loose_zeros) q = signed_quotient(x, scale, inverse, v.divide);
+    return scale * v_min(v_set(grid->high), v_max(v_set(grid->low), v_round(q)));
   }
-  float m = larger(magnitude_of(range.high), magnitude_of(range.low)) * ratio;
-  return (rondo_params){m / grid->divisor, 0};
+  q = v_min(v_max(q, v_set(0) - zero), v_set(grid->high) - zero);
+  return scale * (v_round(q) + v_set(0));
 }
 
-static inline float symmetric_code(float x, float scale, float low, float high) {
-  return clamp(round_half_even(x / scale), low, high);
+/* BLOCK values from x[at]; what is not wanted is the constant NULL. */
+TEMPLATE void quantize_block(const rondo_grid *grid, variant v, const void *x, size_t at,
+                             rondo_params p, float *y, uint8_t *codes) {
+  vi code[BLOCK / WIDTH];
+  for (int k = 0; k < BLOCK / WIDTH; k++) {
+    size_t i = at + (size_t)k * WIDTH;
+    vf scale = param_at(p.scale, i, v.columns), zero = param_at(p.zero, i, v.columns);
+    vf inverse = param_at(p.inverse, i, v.columns);
+    vf value = v_widen(v.dtype, x, i);
+    code[k] =
+        codes == NULL ? v_to_int(v_set(0)) : code_vector(grid, v, value, scale, zero, inverse);
+    if (y != NULL) v_store(y + i, value_vector(grid, v, value, scale, zero, inverse));
+  }
+  if (codes == NULL) return;
+  v_bytes(codes + at, code);
+  if (v.kind == RONDO_CODEBOOK) v_map_bytes(codes + at, grid->code);
 }
 
-static inline float asymmetric_code(float x, float scale, float zero, float high) {
-  return clamp(round_half_even(x / scale) + zero, 0, high);
-}
-
-/* Codebook entries for x / scale: an entry's interval ends with the cut above it, inclusive. */
-static void codebook_values(const rondo_grid *grid, const float *restrict x, size_t n, float scale,
-                            float *restrict y) {
-  enum { CHUNK = 64 };
-  float scaled[CHUNK], value[CHUNK];
-  for (size_t start = 0; start < n; start += CHUNK) {
-    size_t m = n - start < CHUNK ? n - start : CHUNK;
-    for (size_t i = 0; i < m; i++) {
-      scaled[i] = x[start + i] / scale;
-      value[i] = grid->value[0];
-    }
-    for (int k = 0; k + 1 < grid->entries; k++) {
-      float cut = grid->cut[k], above = grid->value[k + 1];
-      for (size_t i = 0; i < m; i++) value[i] = scaled[i] > cut ? above : value[i];
-    }
-    for (size_t i = 0; i < m; i++) y[start + i] = value[i] * scale;
+/* A whole block of f32, each value with parameters of its own. */
+static __attribute__((noinline)) void padded_block(const rondo_grid *grid, const float *x,
+                                                   bool divide, rondo_params p, float *y,
+                                                   uint8_t *codes) {
+  for (int by_scale = 0; by_scale < 2; by_scale++) {
+    if (divide != by_scale) continue;
+    variant symmetric = {RONDO_SYMMETRIC, RONDO_F32, true, by_scale, false};
+    variant asymmetric = {RONDO_ASYMMETRIC, RONDO_F32, true, by_scale, false};
+    variant codebook = {RONDO_CODEBOOK, RONDO_F32, true, by_scale, false};
+    if (grid->kind == RONDO_SYMMETRIC) quantize_block(grid, symmetric, x, 0, p, y, codes);
+    if (grid->kind == RONDO_ASYMMETRIC) quantize_block(grid, asymmetric, x, 0, p, y, codes);
+    if (grid->kind == RONDO_CODEBOOK) quantize_block(grid, codebook, x, 0, p, y, codes);
   }
 }
 
-static void codebook_codes(const rondo_grid *grid, const float *restrict x, size_t n, float scale,
-                           uint8_t *restrict codes) {
-  enum { CHUNK = 64 };
-  float scaled[CHUNK];
-  int32_t code[CHUNK];
-  for (size_t start = 0; start < n; start += CHUNK) {
-    size_t m = n - start < CHUNK ? n - start : CHUNK;
-    for (size_t i = 0; i < m; i++) {
-      scaled[i] = x[start + i] / scale;
-      code[i] = grid->code[0];
-    }
-    for (int k = 0; k + 1 < grid->entries; k++) {
-      float cut = grid->cut[k];
-      int32_t above = grid->code[k + 1];
-      for (size_t i = 0; i < m; i++) code[i] = scaled[i] > cut ? above : code[i];
-    }
-    for (size_t i = 0; i < m; i++) codes[start + i] = (uint8_t)code[i];
+/* Fewer values than a block: a block filled up with zeros. */
+TEMPLATE void quantize_rest(const rondo_grid *grid, variant v, const void *x, size_t at, size_t n,
+                            rondo_params p, float *y, uint8_t *codes) {
+  float values[BLOCK] = {0}, results[BLOCK], scale[BLOCK], zero[BLOCK], inverse[BLOCK];
+  uint8_t bytes[BLOCK];
+  for (size_t i = 0; i < BLOCK; i++) {
+    size_t from = v.columns ? at + (i < n ? i : n - 1) : 0;
+    if (i < n) values[i] = widened(v.dtype, x, at + i);
+    scale[i] = p.scale[from];
+    zero[i] = p.zero[from];
+    inverse[i] = p.inverse[from];
   }
+  padded_block(grid, values, v.divide, (rondo_params){scale, zero, inverse}, results, bytes);
+  if (y != NULL) memcpy(y + at, results, n * sizeof *y);
+  if (codes != NULL) memcpy(codes + at, bytes, n);
 }
 
-/* A scale of 0 stands for a group of zeros; only codebooks have it. */
-static void codebook_zeros(const rondo_grid *grid, size_t n, float *y, uint8_t *codes) {
-  uint8_t zero = 0;
-  for (int k = 0; k < grid->entries; k++) {
-    if (grid->value[k] == 0) zero = (uint8_t)grid->code[k];
-  }
-  if (y != NULL) memset(y, 0, n * sizeof *y);
-  if (codes != NULL) memset(codes, zero, n);
-}
-
-static void quantize_codebook(const rondo_grid *grid, const float *x, size_t n, float scale,
-                              float *y, uint8_t *codes) {
-  if (scale == 0) {
-    codebook_zeros(grid, n, y, codes);
-    return;
-  }
-  if (y != NULL) codebook_values(grid, x, n, scale, y);
-  if (codes != NULL) codebook_codes(grid, x, n, scale, codes);
-}
-
-static void quantize_symmetric(const rondo_grid *grid, const float *restrict x, size_t n,
-                               float scale, float *restrict y, uint8_t *restrict codes) {
-  float low = grid->low, high = grid->high;
-  if (y != NULL) {
-    for (size_t i = 0; i < n; i++) y[i] = scale * symmetric_code(x[i], scale, low, high);
-  }
-  if (codes != NULL) {
-    for (size_t i = 0; i < n; i++) {
-      codes[i] = (uint8_t)(int32_t)symmetric_code(x[i], scale, low, high);
-    }
-  }
-}
-
-static void quantize_asymmetric(const rondo_grid *grid, const float *restrict x, size_t n,
-                                float scale, float zero, float *restrict y,
-                                uint8_t *restrict codes) {
-  float high = grid->high;
-  if (y != NULL) {
-    for (size_t i = 0; i < n; i++) {
-      y[i] = scale * (asymmetric_code(x[i], scale, zero, high) - zero);
-    }
-  }
-  if (codes != NULL) {
-    for (size_t i = 0; i < n; i++) {
-      codes[i] = (uint8_t)(int32_t)asymmetric_code(x[i], scale, zero, high);
-    }
-  }
-}
-
-static void quantize_group(const rondo_grid *grid, rondo_params p, const float *x, size_t n,
-                           float *y, uint8_t *codes) {
-  switch (grid->kind) {
-  case RONDO_SYMMETRIC:
-    quantize_symmetric(grid, x, n, p.scale, y, codes);
-    break;
-  case RONDO_ASYMMETRIC:
-    quantize_asymmetric(grid, x, n, p.scale, p.zero, y, codes);
-    break;
-  default:
-    quantize_codebook(grid, x, n, p.scale, y, codes);
-    break;
-  }
-}
-
-static void dequantize_group(const rondo_grid *grid, rondo_params p, const uint8_t *restrict codes,
-                             size_t n, float *restrict y) {
-  float scale = p.scale, zero = p.zero;
-  switch (grid->kind) {
-  case RONDO_SYMMETRIC:
-    for (size_t i = 0; i < n; i++) y[i] = scale * (float)(int8_t)codes[i];
-    break;
-  case RONDO_ASYMMETRIC:
-    for (size_t i = 0; i < n; i++) y[i] = scale * ((float)codes[i] - zero);
-    break;
-  default:
-    for (size_t i = 0; i < n; i++) y[i] = grid->decode[codes[i] & 15] * scale;
-    break;
-  }
-}
-
-/* lane[j mod LANES] += weight * (x - y)^2 and lane_x[...] += weight * x^2 for the columns j that
- * start at `first`; the difference is rounded to f32, as in the reference, all else is f64. */
-static void add_error(const float *restrict x, const float *restrict y,
-                      const float *restrict weight, size_t n, size_t first, double *restrict error,
-                      double *restrict norm) {
-  for (size_t i = 0; i < n;) {
-    size_t start = (first + i) % LANES, m = LANES - start < n - i ? LANES - start : n - i;
-    if (m == LANES && weight == NULL) {
-      for (int l = 0; l < LANES; l++) {
-        double d = x[i + (size_t)l] - y[i + (size_t)l], v = x[i + (size_t)l];
-        error[l] += d * d;
-        norm[l] += v * v;
-      }
-    } else {
-      for (size_t l = 0; l < m; l++) {
-        double d = x[i + l] - y[i + l], v = x[i + l], w = weight == NULL ? 1.0 : weight[i + l];
-        error[start + l] += w * (d * d);
-        norm[start + l] += w * (v * v);
-      }
-    }
-    i += m;
-  }
-}
-
-static double squared_loss(const float *restrict x, const float *restrict y,
-                           const float *restrict weight, size_t n) {
-  double lane[LANES] = {0};
-  size_t i = 0;
-  if (weight == NULL) {
-    for (; i + LANES <= n; i += LANES) {
-      for (int l = 0; l < LANES; l++) {
-        double d = x[i + (size_t)l] - y[i + (size_t)l];
-        lane[l] += d * d;
-      }
-    }
+TEMPLATE void quantize_run(const rondo_grid *grid, variant v, const void *x, size_t n,
+                           rondo_params p, float *y, uint8_t *codes) {
+  size_t at = 0;
+  if (codes != NULL && y == NULL) {
+    for (; at + BLOCK <= n; at += BLOCK) quantize_block(grid, v, x, at, p, NULL, codes);
+  } else if (codes == NULL) {
+    for (; at + BLOCK <= n; at += BLOCK) quantize_block(grid, v, x, at, p, y, NULL);
   } else {
-    for (; i + LANES <= n; i += LANES) {
-      for (int l = 0; l < LANES; l++) {
-        double d = x[i + (size_t)l] - y[i + (size_t)l];
-        lane[l] += weight[i + (size_t)l] * (d * d);
-      }
-    }
+    for (; at + BLOCK <= n; at += BLOCK) quantize_block(grid, v, x, at, p, y, codes);
   }
-  for (size_t l = 0; i < n; i++, l++) {
-    double d = x[i] - y[i];
-    lane[l] += (weight == NULL ? 1.0 : weight[i]) * (d * d);
-  }
-  return fold_lanes(lane);
+  if (at < n) quantize_rest(grid, v, x, at, n - at, p, y, codes);
 }
 
-/* loss[r] += the group's weighted squared error at ratios[r]. Sub-blocks of a group are summed one
- * after the other, so that the scratch memory stays in L1. */
-static void group_losses(const rondo_grid *grid, const float *x, const float *weight, size_t n,
-                         rondo_range range, const float *ratios, size_t count, double *loss) {
-  enum { CHUNK = 1024 };
-  float y[CHUNK];
-  for (size_t r = 0; r < count; r++) {
-    rondo_params p = params_of(grid, range, ratios[r]);
-    for (size_t start = 0; start < n; start += CHUNK) {
-      size_t m = n - start < CHUNK ? n - start : CHUNK;
-      quantize_group(grid, p, x + start, m, y, NULL);
-      loss[r] += squared_loss(x + start, y, weight == NULL ? NULL : weight + start, m);
+TEMPLATE void groups_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype dtype,
+                        const void *x, size_t n, size_t group, rondo_params p, float *y,
+                        uint8_t *codes) {
+  size_t size = dtype == RONDO_F32 ? 4 : 2;
+  variant by_inverse = {kind, dtype, false, false, false},
+          by_scale = {kind, dtype, false, true, false};
+  for (size_t at = 0; at < n; at += group) {
+    size_t m = n - at < group ? n - at : group;
+    const void *values = (const unsigned char *)x + at * size;
+    float *out = y == NULL ? NULL : y + at;
+    uint8_t *bytes = codes == NULL ? NULL : codes + at;
+    if (*p.inverse == *p.inverse) {
+      quantize_run(grid, by_inverse, values, m, p, out, bytes);
+    } else {
+      quantize_run(grid, by_scale, values, m, p, out, bytes);
     }
+    p.scale++, p.zero++, p.inverse++;
   }
+}
+
+TEMPLATE void strip_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype dtype,
+                       const void *x, size_t n, bool divide, rondo_params p, float *y,
+                       uint8_t *codes) {
+  variant by_inverse = {kind, dtype, true, false, false},
+          by_scale = {kind, dtype, true, true, false};
+  if (divide) {
+    quantize_run(grid, by_scale, x, n, p, y, codes);
+  } else {
+    quantize_run(grid, by_inverse, x, n, p, y, codes);
+  }
+}
+
+/* Calls function(grid, kind, dtype, ...) with kind and dtype as constants. */
+#define BY_DTYPE(function, grid, kind, dtype, ...) \
+  switch (dtype) {                                 \
+  case RONDO_BF16:                                 \
+    function(grid, kind, RONDO_BF16, __VA_ARGS__); \
+    break;                                         \
+  case RONDO_F16:                                  \
+    function(grid, kind, RONDO_F16, __VA_ARGS__);  \
+    break;                                         \
+  default:                                         \
+    function(grid, kind, RONDO_F32, __VA_ARGS__);  \
+    break;                                         \
+  }
+#define BY_KIND(function, grid, dtype, ...)                        \
+  switch ((grid)->kind) {                                          \
+  case RONDO_SYMMETRIC:                                            \
+    BY_DTYPE(function, grid, RONDO_SYMMETRIC, dtype, __VA_ARGS__)  \
+    break;                                                         \
+  case RONDO_ASYMMETRIC:                                           \
+    BY_DTYPE(function, grid, RONDO_ASYMMETRIC, dtype, __VA_ARGS__) \
+    break;                                                         \
+  default:                                                         \
+    BY_DTYPE(function, grid, RONDO_CODEBOOK, dtype, __VA_ARGS__)   \
+    break;                                                         \
+  }
+
+KERNEL void quantize_groups(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
+                            size_t group, rondo_params p, float *y, uint8_t *codes){
+    BY_KIND(groups_as, grid, dtype, x, n, group, p, y, codes)}
+
+KERNEL
+    void quantize_columns(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
+                          bool divide, rondo_params p, float *y,
+                          uint8_t *codes){BY_KIND(strip_as, grid, dtype, x, n, divide, p, y, codes)}
+
+/* ---- Dequantizing ---- */
+
+/* step: 0 where all values share one scale. */
+TEMPLATE
+    void dequantize_run(const rondo_grid *grid, const uint8_t *restrict codes, size_t n,
+                        const float *scale, const float *zero, size_t step, float *restrict y) {
+  switch (grid->kind) {
+  case RONDO_SYMMETRIC:
+    for (size_t i = 0; i < n; i++) y[i] = scale[i * step] * (float)(int8_t)codes[i];
+    break;
+  case RONDO_ASYMMETRIC:
+    for (size_t i = 0; i < n; i++) y[i] = scale[i * step] * ((float)codes[i] - zero[i * step]);
+    break;
+  default:
+    for (size_t i = 0; i < n; i++) y[i] = grid->decode[codes[i] & 15] * scale[i * step];
+    break;
+  }
+}
+
+KERNEL void dequantize_groups(const rondo_grid *grid, const uint8_t *codes, size_t n, size_t group,
+                              rondo_params p, float *y) {
+  for (size_t at = 0; at < n; at += group) {
+    size_t m = n - at < group ? n - at : group;
+    float scale = *p.scale++, zero = *p.zero++;
+    dequantize_run(grid, codes + at, m, &scale, &zero, 0, y + at);
+  }
+}
+
+KERNEL void dequantize_columns(const rondo_grid *grid, const uint8_t *codes, size_t n,
+                               rondo_params p, float *y) {
+  dequantize_run(grid, codes, n, p.scale, p.zero, 1, y);
 }

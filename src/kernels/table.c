@@ -2,21 +2,28 @@
  * set. The build system compiles this file once per instruction set. */
 #include "kernels/kernels.h"
 
+#include "kernels/simd.h"
+
 #include "kernels/convert.c"
+#include "kernels/ranges.c"
 #include "kernels/quant.c"
+#include "kernels/losses.c"
 #include "kernels/pack.c"
 #include "kernels/elementwise.c"
 
 const rondo_kernels RONDO_TABLE = {
     .isa = RONDO_ISA_NAME,
-    .largest_magnitude = largest_magnitude,
-    .widen_range = widen_range,
+    .group_ranges = group_ranges,
     .params_of = params_of,
-    .quantize_group = quantize_group,
-    .dequantize_group = dequantize_group,
+    .inverses = inverses,
+    .quantize_groups = quantize_groups,
+    .dequantize_groups = dequantize_groups,
     .group_losses = group_losses,
-    .add_error = add_error,
-    .fold_lanes = fold_lanes,
+    .column_ranges = column_ranges,
+    .quantize_columns = quantize_columns,
+    .dequantize_columns = dequantize_columns,
+    .squared_error = squared_error,
+    .largest_magnitude = largest_magnitude,
     .pack_words = pack_words,
     .unpack_words = unpack_words,
     .binary_f32 = binary_f32,

@@ -1,0 +1,105 @@
+/* quantize_job.h - what the tasks of quantize.c share: one call over one tile.
+ *
+ * Tasks write to places of their own; sums are kept per block of columns of a row and added up at
+ * the end in the order of the matrix, so that no result depends on the number of threads. */
+#ifndef RONDO_CORE_QUANTIZE_JOB_H
+#define RONDO_CORE_QUANTIZE_JOB_H
+
+#include "core/quantize.h"
+
+#include <stdatomic.h>
+
+typedef enum { QUANTIZE, RANGES, LOSSES, ERRORS } purpose;
+
+/* A worker's buffers, made by its first task. Arrays of params hold one element a group (rows) or a
+ * column (columns). */
+typedef struct {
+  unsigned char *read; /* the task's rows, where the tile is read */
+  int64_t read_first;  /* the tile's row that stands first in it */
+  float *x, *y;
+  float *low, *high, *scale, *zero, *inverse, *stored;
+  float *other_low, *other_high; /* for looking at values whose ranges are known */
+  uint8_t *codes;
+  float *line; /* a segment whose values that are not finite are set to 0; made when needed */
+} scratch;
+
+typedef struct {
+  purpose purpose;
+  const rondo_quantizer *q;
+  const rondo_tile *tile, *other; /* other: the second tile of ERRORS */
+  rondo_quantized *out;
+  float ratio; /* of the quantizer, rounded in a task: there the rounding mode is known */
+
+  /* How the tile is cut. */
+  int64_t task_rows,
+      strip;       /* rows and columns of a task; all columns where groups run along them */
+  int64_t segment; /* columns whose groups' parameters are kept at once */
+  int64_t piece;   /* columns that are quantized at once */
+  int64_t groups;  /* per line of the tile, parts of groups included */
+  int64_t params;  /* elements of the arrays of params */
+  int64_t code_rows, code_cols;
+
+  rondo_tile staged;  /* the tile in memory, where it is read beforehand */
+  double *block_sums; /* [rows][blocks][2]: error and norm of each RONDO_ERROR_BLOCK columns */
+  int64_t blocks;
+  const float *ratios;
+  size_t ratio_count, tasks;
+  double *task_losses;           /* [tasks][ratio_count] */
+  double *error, *norm, *losses; /* what the sums are added to at the end */
+
+  scratch *scratch;                       /* one per worker */
+  _Atomic uint64_t bad_weight, bad_scale; /* smallest row-major index found so far */
+  atomic_bool no_memory, unreadable;
+  rondo_error read_error; /* of whoever set unreadable */
+} job;
+
+/* Values of a row from a column on: where they are and as what. */
+typedef struct {
+  const void *x;
+  rondo_dtype dtype;
+  bool special; /* some were not finite, and are 0 here */
+} line;
+
+/* ---- quantize.c ---- */
+
+/* The task's row `row` from column col on, as stored. */
+const unsigned char *rondo_job_address(const job *j, const scratch *s, int64_t row, int64_t col);
+
+/* n values from a place as a line without NaN and infinity. finite: what a look at them has said.
+ * Where they are not, they are reported, or set to 0 in the worker's own copy. NULL x: no memory.
+ */
+line rondo_job_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n, bool finite);
+
+/* Notes a group whose scale is not finite, by its first weight. */
+void rondo_job_bad_scale(job *j, int64_t row, int64_t col);
+
+/* Stored scales of n params (s->stored), and their inverses; false when one is not finite, whose
+ * number is *bad then. *divide: some inverse is NaN. */
+bool rondo_job_finish_params(job *j, scratch *s, int64_t n, int64_t *bad, bool *divide);
+
+/* Whether dequantized values are wanted, and whether they are computed from codes. */
+bool rondo_job_wants_values(const job *j);
+bool rondo_job_values_from_codes(const job *j, const scratch *s);
+
+/* Stores y (columns col .. col+n-1 of a row) and notes the error. x: the line's values from col. */
+void rondo_job_finish_piece(job *j, scratch *s, int64_t row, int64_t col, int64_t n, line x,
+                            float *y);
+
+/* ---- The tasks ---- */
+
+void rondo_row_task(job *j, scratch *s, size_t task);    /* quantize_rows.c */
+void rondo_column_task(job *j, scratch *s, size_t task); /* quantize_columns.c */
+
+static inline int64_t smallest(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+static inline size_t dtype_bytes(rondo_dtype dtype) {
+  return dtype == RONDO_F32 ? 4 : 2;
+}
+
+static inline const void *skip(line l, int64_t values) {
+  return (const unsigned char *)l.x + (size_t)values * dtype_bytes(l.dtype);
+}
+
+#endif

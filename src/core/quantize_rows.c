@@ -1,0 +1,201 @@
+/* quantize_rows.c - groups along the columns: each row by itself.
+ *
+ * A row is taken in segments (nearly always one), whose groups get their parameters first; then
+ * piece by piece, so that what is computed stays in the L1 cache. */
+#include "core/checked.h"
+#include "core/quantize_job.h"
+
+#include <math.h>
+
+/* Position of a column in the row's groups, and the number of the group. */
+static int64_t position_of(const job *j, int64_t col) {
+  return j->tile->offset + col;
+}
+
+/* Groups that n columns from col on touch. */
+static int64_t touched(const job *j, int64_t col, int64_t n) {
+  int64_t size = j->q->group_size, first = position_of(j, col);
+  return (first + n - 1) / size - first / size + 1;
+}
+
+/* Calls k->group_ranges over n values from column col on, which may begin within a group; low and
+ * high get one element for each group that is touched. */
+static bool ranges_of(const job *j, line x, int64_t col, int64_t n, float *low, float *high) {
+  const rondo_kernels *k = j->q->kernels;
+  int64_t size = j->q->group_size, first = smallest(size - position_of(j, col) % size, n);
+  bool finite = true;
+  if (first < size) {
+    finite = k->group_ranges(x.dtype, x.x, (size_t)first, (size_t)first, low++, high++);
+  } else {
+    first = 0;
+  }
+  return (n == first ||
+          k->group_ranges(x.dtype, skip(x, first), (size_t)(n - first), (size_t)size, low, high)) &&
+         finite;
+}
+
+/* The ranges of a segment in s->low and s->high, and its values. Where ranges are given, the values
+ * are looked at all the same. */
+static line segment_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n) {
+  line x = {rondo_job_address(j, s, row, col), j->tile->dtype, false};
+  const rondo_range *given = j->purpose == RANGES ? NULL : j->tile->ranges;
+  float *low = given == NULL ? s->low : s->other_low,
+        *high = given == NULL ? s->high : s->other_high;
+  if (!ranges_of(j, x, col, n, low, high)) {
+    x = rondo_job_line(j, s, row, col, n, false);
+    if (x.x == NULL) return x;
+    ranges_of(j, x, col, n, low, high);
+  }
+  if (given == NULL) return x;
+  given += row * j->tile->range_groups + position_of(j, col) / j->q->group_size;
+  for (int64_t i = 0; i < touched(j, col, n); i++) {
+    s->low[i] = given[i].low;
+    s->high[i] = given[i].high;
+  }
+  return x;
+}
+
+static void widen_ranges(job *j, scratch *s, int64_t row, int64_t col, int64_t n) {
+  int64_t group = position_of(j, col) / j->q->group_size, count = touched(j, col, n);
+  rondo_range *range = j->tile->ranges + row * j->tile->range_groups + group;
+  for (int64_t i = 0; i < count; i++) {
+    if (s->low[i] < range[i].low) range[i].low = s->low[i];
+    if (s->high[i] > range[i].high) range[i].high = s->high[i];
+  }
+}
+
+static void store_params(job *j, const scratch *s, int64_t row, int64_t group, int64_t count) {
+  rondo_quantized *out = j->out;
+  int64_t at = row * j->groups + group;
+  for (int64_t i = 0; i < count && out->scales != NULL; i++) out->scales[at + i] = s->scale[i];
+  for (int64_t i = 0; i < count && out->zeros != NULL; i++) {
+    out->zeros[at + i] = (uint8_t)(int32_t)s->zero[i];
+  }
+}
+
+/* Scales, zero points and inverses of a segment's groups. */
+static bool segment_params(job *j, scratch *s, int64_t row, int64_t col, int64_t n) {
+  int64_t count = touched(j, col, n), bad = 0, size = j->q->group_size;
+  bool divide;
+  j->q->kernels->params_of(j->q->grid, s->low, s->high, (size_t)count, j->ratio, s->scale, s->zero);
+  if (rondo_job_finish_params(j, s, count, &bad, &divide)) return true;
+  int64_t start = (position_of(j, col) / size + bad) * size - j->tile->offset;
+  rondo_job_bad_scale(j, row, start > col ? start : col);
+  return false;
+}
+
+/* Calls the kernels for n columns from col on. x: the values of the segment that begins at column
+ * `segment`. */
+static void quantize_span(job *j, const scratch *s, line x, int64_t segment, int64_t col, int64_t n,
+                          float *y, uint8_t *codes) {
+  const rondo_kernels *k = j->q->kernels;
+  int64_t size = j->q->group_size;
+  for (int64_t done = 0; done < n;) {
+    int64_t position = position_of(j, col + done);
+    int64_t group = position / size - position_of(j, segment) / size;
+    int64_t part = smallest(size - position % size, n - done);
+    int64_t m = part < size ? part : n - done; /* whole groups, the last one perhaps not */
+    rondo_params p = {s->scale + group, s->zero + group, s->inverse + group};
+    rondo_params stored = {s->stored + group, s->zero + group, s->inverse + group};
+    bool from_codes = y != NULL && rondo_job_values_from_codes(j, s);
+    k->quantize_groups(j->q->grid, x.dtype, skip(x, col + done - segment), (size_t)m, (size_t)size,
+                       p, from_codes || y == NULL ? NULL : y + done,
+                       codes == NULL ? NULL : codes + done);
+    if (from_codes) {
+      k->dequantize_groups(j->q->grid, codes + done, (size_t)m, (size_t)size, stored, y + done);
+    }
+    done += m;
+  }
+}
+
+/* Packs the codes of columns col .. col+n-1 of one row along the columns. */
+static void pack_row(job *j, int64_t row, int64_t col, int64_t n, const uint8_t *codes) {
+  const rondo_packing *p = &j->out->packing;
+  int64_t row_words = ceil_div_i64(j->tile->cols, p->fields), words = ceil_div_i64(n, p->fields);
+  unsigned char *target = j->out->words;
+  target += (size_t)(row * row_words + col / p->fields) * (size_t)p->word_bytes;
+  j->q->kernels->pack_words(codes, (size_t)p->fields, 1, (size_t)words, p->fields,
+                            (int)(n - (words - 1) * p->fields), p->bits, p->word_bytes, target);
+}
+
+static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n) {
+  rondo_quantized *out = j->out;
+  bool along = out->words != NULL && out->packing.dim == 1;
+  float *y = rondo_job_wants_values(j) ? s->y : NULL;
+  bool need_codes =
+      out->codes != NULL || out->words != NULL || (y != NULL && rondo_job_values_from_codes(j, s));
+  store_params(j, s, row,
+               position_of(j, col) / j->q->group_size - position_of(j, 0) / j->q->group_size,
+               touched(j, col, n));
+  for (int64_t at = 0; at < n; at += j->piece) {
+    int64_t m = smallest(j->piece, n - at);
+    uint8_t *codes = NULL;
+    if (out->codes != NULL) {
+      codes = out->codes + row * j->tile->cols + col + at;
+    } else if (need_codes) {
+      codes = s->codes + (row % j->code_rows) * j->code_cols + (j->code_rows > 1 ? col + at : 0);
+    }
+    quantize_span(j, s, x, col, col + at, m, y, codes);
+    if (along) pack_row(j, row, col + at, m, codes);
+    if (y != NULL) {
+      line rest = {skip(x, at), x.dtype, x.special};
+      rondo_job_finish_piece(j, s, row, col + at, m, rest, y);
+    }
+  }
+}
+
+static void segment_losses(job *j, scratch *s, line x, int64_t col, int64_t n, double *loss) {
+  const rondo_kernels *k = j->q->kernels;
+  int64_t size = j->q->group_size;
+  for (int64_t done = 0; done < n;) {
+    int64_t position = position_of(j, col + done);
+    int64_t group = position / size - position_of(j, col) / size;
+    int64_t m = smallest(smallest(size - position % size, n - done), j->piece);
+    k->to_f32[x.dtype](skip(x, done), s->x, (size_t)m);
+    k->group_losses(j->q->grid, s->x, j->tile->weight == NULL ? NULL : j->tile->weight + col + done,
+                    (size_t)m, s->low[group], s->high[group], j->ratios, j->ratio_count, loss);
+    done += m;
+  }
+}
+
+static void do_row(job *j, scratch *s, int64_t row, double *loss) {
+  for (int64_t col = 0; col < j->tile->cols; col += j->segment) {
+    int64_t n = smallest(j->segment, j->tile->cols - col);
+    line x = segment_line(j, s, row, col, n);
+    if (x.x == NULL) return;
+    if (j->purpose == RANGES) {
+      widen_ranges(j, s, row, col, n);
+    } else if (!segment_params(j, s, row, col, n)) {
+      continue;
+    } else if (j->purpose == LOSSES) {
+      segment_losses(j, s, x, col, n, loss);
+    } else {
+      quantize_segment(j, s, x, row, col, n);
+    }
+  }
+}
+
+/* Packs `fields` rows of codes, or those that are left, of which `row` is the last. */
+static void pack_rows_up_to(job *j, const scratch *s, int64_t row) {
+  const rondo_packing *p = &j->out->packing;
+  int64_t word_row = row / p->fields, cols = j->tile->cols, first = word_row * p->fields;
+  const uint8_t *codes = j->out->codes != NULL ? j->out->codes + first * cols : s->codes;
+  unsigned char *target = j->out->words;
+  int fields = (int)(row - first + 1);
+  target += (size_t)(word_row * cols) * (size_t)p->word_bytes;
+  j->q->kernels->pack_words(codes, 1, (size_t)cols, (size_t)cols, fields, fields, p->bits,
+                            p->word_bytes, target);
+}
+
+void rondo_row_task(job *j, scratch *s, size_t task) {
+  int64_t first = (int64_t)task * j->task_rows;
+  int64_t last = smallest(first + j->task_rows, j->tile->rows);
+  double *loss = j->purpose == LOSSES ? j->task_losses + task * j->ratio_count : NULL;
+  bool down = j->purpose == QUANTIZE && j->out->words != NULL && j->out->packing.dim == 0;
+  for (int64_t row = first; row < last; row++) {
+    do_row(j, s, row, loss);
+    if (down && ((row + 1) % j->out->packing.fields == 0 || row + 1 == last)) {
+      pack_rows_up_to(j, s, row);
+    }
+  }
+}

@@ -1,0 +1,258 @@
+/* ranges.c - ranges of groups and of columns, and the scales that follow from them.
+ * Included by table.c.
+ *
+ * Floats are compared as integers: key(bits) turns sign and magnitude into two's complement, which
+ * keeps the order, sorts -NaN below -infinity and NaN above infinity, and works on 16-bit floats as
+ * they stand. -0 comes before +0. */
+#include <math.h>
+
+#define KERNEL static __attribute__((noinline)) /* entry points, to be seen in a disassembly */
+#define TEMPLATE static inline __attribute__((always_inline))
+
+static inline float magnitude_of(float x) {
+  return float_of(bits_of(x) & 0x7fffffffu);
+}
+
+static inline float smaller(float a, float b) {
+  return b < a ? b : a;
+}
+
+static inline float larger(float a, float b) {
+  return b > a ? b : a;
+}
+
+static inline int16_t key_of_half(int16_t bits) {
+  return (int16_t)(bits ^ ((bits >> 15) & 0x7fff));
+}
+
+static inline int32_t key_of_word(int32_t bits) {
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+/* Value i of an array of f32, f16 or bf16. */
+static inline float widened(rondo_dtype dtype, const void *x, size_t i) {
+  const unsigned char *bytes = x;
+  float value;
+  if (dtype == RONDO_F32) {
+    memcpy(&value, bytes + 4 * i, sizeof value);
+    return value;
+  }
+  uint32_t bits = load_u16(bytes, i);
+  if (dtype == RONDO_BF16) return float_of(bits << 16);
+  return widen(bits & 0x7fff, bits >> 15, 10, 15, 0x7c00);
+}
+
+typedef struct {
+  int32_t low, high;
+} key_range;
+
+static inline key_range scalar_halves(const unsigned char *x, size_t n) {
+  int16_t low = INT16_MAX, high = INT16_MIN;
+  for (size_t i = 0; i < n; i++) {
+    int16_t key = key_of_half((int16_t)load_u16(x, i));
+    low = key < low ? key : low;
+    high = key > high ? key : high;
+  }
+  return (key_range){low, high};
+}
+
+static inline key_range scalar_words(const unsigned char *x, size_t n) {
+  int32_t low = INT32_MAX, high = INT32_MIN;
+  for (size_t i = 0; i < n; i++) {
+    int32_t bits;
+    memcpy(&bits, x + 4 * i, sizeof bits);
+    int32_t key = key_of_word(bits);
+    low = key < low ? key : low;
+    high = key > high ? key : high;
+  }
+  return (key_range){low, high};
+}
+
+/* The vector bodies read the last values twice where n is no multiple of their width. */
+#if defined(V_HAS_RAW)
+static inline key_range range_of_halves(const unsigned char *x, size_t n) {
+  if (n < RAW_HALVES) return scalar_halves(x, n);
+  vraw low = raw_key16(raw_load(x)), high = low;
+  for (size_t i = RAW_HALVES; i < n; i += RAW_HALVES) {
+    vraw key = raw_key16(raw_load(x + 2 * (i + RAW_HALVES <= n ? i : n - RAW_HALVES)));
+    low = raw_min16(low, key);
+    high = raw_max16(high, key);
+  }
+  return (key_range){raw_fold_min16(low), raw_fold_max16(high)};
+}
+
+static inline key_range range_of_words(const unsigned char *x, size_t n) {
+  if (n < RAW_HALVES / 2) return scalar_words(x, n);
+  vraw low = raw_key32(raw_load(x)), high = low;
+  for (size_t i = RAW_HALVES / 2; i < n; i += RAW_HALVES / 2) {
+    vraw key = raw_key32(raw_load(x + 4 * (i + RAW_HALVES / 2 <= n ? i : n - RAW_HALVES / 2)));
+    low = raw_min32(low, key);
+    high = raw_max32(high, key);
+  }
+  return (key_range){raw_fold_min32(low), raw_fold_max32(high)};
+}
+#else
+static inline key_range range_of_halves(const unsigned char *x, size_t n) {
+  return scalar_halves(x, n);
+}
+
+static inline key_range range_of_words(const unsigned char *x, size_t n) {
+  return scalar_words(x, n);
+}
+#endif
+
+static inline float float_of_key(rondo_dtype dtype, int32_t key) {
+  if (dtype == RONDO_F32) return float_of((uint32_t)key_of_word(key));
+  uint32_t bits = (uint16_t)key_of_half((int16_t)key);
+  if (dtype == RONDO_BF16) return float_of(bits << 16);
+  return widen(bits & 0x7fff, bits >> 15, 10, 15, 0x7c00);
+}
+
+TEMPLATE bool ranges_as(rondo_dtype dtype, const void *x, size_t n, size_t group, float *low,
+                        float *high) {
+  size_t size = dtype == RONDO_F32 ? 4 : 2;
+  uint32_t largest = 0;
+  for (size_t at = 0; at < n; at += group, low++, high++) {
+    const unsigned char *values = (const unsigned char *)x + at * size;
+    size_t m = n - at < group ? n - at : group;
+    key_range range = size == 4 ? range_of_words(values, m) : range_of_halves(values, m);
+    *low = float_of_key(dtype, range.low);
+    *high = float_of_key(dtype, range.high);
+    uint32_t a = bits_of(*low) & 0x7fffffffu, b = bits_of(*high) & 0x7fffffffu;
+    largest = a > largest ? a : largest;
+    largest = b > largest ? b : largest;
+  }
+  return largest < 0x7f800000u;
+}
+
+KERNEL bool group_ranges(rondo_dtype dtype, const void *x, size_t n, size_t group, float *low,
+                         float *high) {
+  if (dtype == RONDO_BF16) return ranges_as(RONDO_BF16, x, n, group, low, high);
+  if (dtype == RONDO_F16) return ranges_as(RONDO_F16, x, n, group, low, high);
+  return ranges_as(RONDO_F32, x, n, group, low, high);
+}
+
+/* 0 * x is NaN for what is not finite, and stays so in a sum. */
+TEMPLATE bool columns_as(rondo_dtype dtype, const void *x, size_t n, float *low, float *high) {
+  vf poison = v_set(0);
+  size_t i = 0;
+  for (; i + WIDTH <= n; i += WIDTH) {
+    vf v = v_widen(dtype, x, i);
+    v_store(low + i, v_min(v, v_load(low + i)));
+    v_store(high + i, v_max(v, v_load(high + i)));
+    poison = poison + v * v_set(0);
+  }
+  float lane[WIDTH], sum = 0;
+  v_store(lane, poison);
+  for (int l = 0; l < WIDTH; l++) sum += lane[l];
+  for (; i < n; i++) {
+    float v = widened(dtype, x, i);
+    low[i] = v < low[i] ? v : low[i];
+    high[i] = v > high[i] ? v : high[i];
+    sum += v * 0;
+  }
+  return sum == 0;
+}
+
+KERNEL bool column_ranges(rondo_dtype dtype, const void *x, size_t n, float *low, float *high) {
+  if (dtype == RONDO_BF16) return columns_as(RONDO_BF16, x, n, low, high);
+  if (dtype == RONDO_F16) return columns_as(RONDO_F16, x, n, low, high);
+  return columns_as(RONDO_F32, x, n, low, high);
+}
+
+KERNEL uint32_t largest_magnitude(const float *restrict x, size_t n) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t magnitude = bits_of(x[i]) & 0x7fffffffu;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  return largest;
+}
+
+/* ---- Scales: one rounding per operation, in the order of the reference functions ---- */
+
+/* Nearest integer, half to even; keeps the sign of a zero. Values of 2^22 and more may come out as
+ * a neighbouring integer: callers clamp to at most 16 bits. */
+static inline float round_half_even(float x) {
+  const float magic = 12582912.0f; /* 1.5 * 2^23 */
+  float rounded = (x + magic) - magic;
+  return float_of(bits_of(rounded) | (bits_of(x) & 0x80000000u));
+}
+
+static inline void symmetric_params(const rondo_grid *grid, float low, float high, float ratio,
+                                    float *scale, float *zero) {
+  float top = magnitude_of(high), bottom = magnitude_of(low), divisor = grid->divisor;
+  float m = larger(top, bottom) * ratio;
+  float s = (m == 0 ? 1.0f : m) / divisor;
+  s = s == 0 ? 1.0f / divisor : s; /* underflow: a group of zeros */
+  *scale = grid->full_range && top > bottom ? -s : s;
+  *zero = 0;
+}
+
+static inline void asymmetric_params(const rondo_grid *grid, float low, float high, float ratio,
+                                     float *scale, float *zero) {
+  float bottom = smaller(0, low) * ratio, top = larger(0, high) * ratio, divisor = grid->divisor;
+  float s = (top - bottom) / divisor;
+  bool none = s == 0; /* all zeros, or an underflow that is treated as such */
+  bottom = none ? -1.0f : bottom;
+  s = none ? 2.0f / divisor : s;
+  *scale = s;
+  *zero = round_half_even(-bottom / s);
+}
+
+static inline void codebook_params(const rondo_grid *grid, float low, float high, float ratio,
+                                   float *scale, float *zero) {
+  *scale = larger(magnitude_of(high), magnitude_of(low)) * ratio / grid->divisor;
+  *zero = 0;
+}
+
+/* ranges: low[i], high[i] with one ratio (step 1, 0), or one range with ratio[i] (0, 1). */
+TEMPLATE void params_by(const rondo_grid *grid, const float *low, const float *high,
+                        const float *ratio, size_t ranges, size_t ratios, size_t count,
+                        float *restrict scale, float *restrict zero) {
+  if (grid->kind == RONDO_SYMMETRIC) {
+    for (size_t i = 0; i < count; i++) {
+      symmetric_params(grid, low[i * ranges], high[i * ranges], ratio[i * ratios], scale + i,
+                       zero + i);
+    }
+  } else if (grid->kind == RONDO_ASYMMETRIC) {
+    for (size_t i = 0; i < count; i++) {
+      asymmetric_params(grid, low[i * ranges], high[i * ranges], ratio[i * ratios], scale + i,
+                        zero + i);
+    }
+  } else {
+    for (size_t i = 0; i < count; i++) {
+      codebook_params(grid, low[i * ranges], high[i * ranges], ratio[i * ratios], scale + i,
+                      zero + i);
+    }
+  }
+}
+
+KERNEL void params_of(const rondo_grid *grid, const float *low, const float *high, size_t count,
+                      float ratio, float *scale, float *zero) {
+  params_by(grid, low, high, &ratio, 1, 0, count, scale, zero);
+}
+
+/* A quotient is found by its inverse where nothing on the way can under- or overflow, and the codes
+ * are small enough for the proof of quant.c. A codebook's scale of 0 (a group of zeros) has the
+ * inverse 0. */
+static inline float inverse_of(float scale, float largest, bool small_codes) {
+  float magnitude = magnitude_of(scale);
+  bool safe = magnitude >= 0x1p-60f && magnitude <= 0x1p60f && largest <= 0x1p28f * magnitude;
+  float inverse = safe && small_codes ? 1.0f / scale : NAN;
+  return scale == 0 ? 0 : inverse;
+}
+
+KERNEL bool inverses(const rondo_grid *grid, const float *scale, const float *low,
+                     const float *high, size_t count, float *restrict inverse) {
+  bool small_codes = grid->bits <= 8;
+  uint32_t largest = 0;
+  for (size_t i = 0; i < count; i++) {
+    float x = larger(magnitude_of(low[i]), magnitude_of(high[i]));
+    float found = inverse_of(scale[i], x, small_codes);
+    uint32_t bits = bits_of(found) & 0x7fffffffu;
+    largest = bits > largest ? bits : largest;
+    inverse[i] = found;
+  }
+  return largest < 0x7f800000u;
+}

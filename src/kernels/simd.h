@@ -1,0 +1,505 @@
+/* simd.h - the few vector operations that the kernels over groups need, WIDTH floats at a time.
+ *
+ * Three bodies of one interface: AVX-512, AVX2 with FMA and F16C, and GNU C vectors of four floats,
+ * which any target compiles and which are the reference of the other two; aarch64 takes three
+ * operations from NEON there. Intrinsics because compilers turn the plain loops into code that
+ * takes three times as long (GCC 12). All operations round once, to nearest even, so that every
+ * body gives the same bits.
+ *
+ *   vf, vi             WIDTH floats, WIDTH int32; + - * / work on vf
+ *   v_min(a, b)        a < b ? a : b        v_max(a, b)  a > b ? a : b
+ *   v_fma(a, b, c)     a * b + c, v_fnma(a, b, c)  c - a * b, rounded once; only where V_HAS_FMA
+ *   v_round            nearest integer, half to even, keeping the sign of zero; |x| < 2^22
+ *   v_to_int           the same as int32; v_from_int back; v_add on int32
+ *   v_and, v_or        of the bits of floats
+ *   v_nonzero          x, but 1 where it is 0
+ *   v_sum              x[0] + x[1] + ... of LANES values in the one fixed order: halves are added
+ *   v_bf16, v_f16      WIDTH 16-bit floats from any address, widened
+ *   v_bytes            BLOCK int32, in BLOCK / WIDTH vectors, as bytes (the low eight bits)
+ *   v_map_bytes        BLOCK bytes, each 0 .. 15, through a table
+ *   v_rank             how many of 15 rising cuts each value exceeds
+ *   v_pick             entries 0 .. 15 of a table by index
+ *
+ * Where V_HAS_RAW: vraw, RAW_HALVES int16 or half as many int32, for ranges (ranges.c); elsewhere
+ * compilers do as well by themselves.
+ */
+#ifndef RONDO_KERNELS_SIMD_H
+#define RONDO_KERNELS_SIMD_H
+
+#include "kernels/kernels.h"
+
+#include <stdint.h>
+#include <string.h>
+
+enum { BLOCK = 32 }; /* values that quantizing takes at once, on every machine */
+
+enum { LANES = 16 }; /* sums run in this many lanes, on every machine */
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+
+/* The smallest and largest of 16 int16; one instruction finds the smallest of eight uint16. */
+static inline int32_t fold_min16(__m256i x) {
+  __m128i low = _mm256_castsi256_si128(x), high = _mm256_extracti128_si256(x, 1);
+  __m128i least = _mm_xor_si128(_mm_min_epi16(low, high), _mm_set1_epi16(INT16_MIN));
+  return (int16_t)(_mm_extract_epi16(_mm_minpos_epu16(least), 0) ^ 0x8000);
+}
+
+static inline int32_t fold_max16(__m256i x) {
+  __m128i low = _mm256_castsi256_si128(x), high = _mm256_extracti128_si256(x, 1);
+  __m128i most = _mm_xor_si128(_mm_max_epi16(low, high), _mm_set1_epi16(INT16_MAX));
+  return (int16_t)(_mm_extract_epi16(_mm_minpos_epu16(most), 0) ^ 0x7fff);
+}
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define V_HAS_FMA 1
+enum { WIDTH = 16 };
+typedef __m512 vf;
+typedef __m512i vi;
+
+static inline vf v_set(float x) {
+  return _mm512_set1_ps(x);
+}
+
+static inline vf v_load(const float *x) {
+  return _mm512_loadu_ps(x);
+}
+
+static inline void v_store(float *x, vf v) {
+  _mm512_storeu_ps(x, v);
+}
+
+static inline vf v_min(vf a, vf b) {
+  return _mm512_min_ps(a, b);
+}
+
+static inline vf v_max(vf a, vf b) {
+  return _mm512_max_ps(a, b);
+}
+
+static inline vf v_fma(vf a, vf b, vf c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline vf v_fnma(vf a, vf b, vf c) {
+  return _mm512_fnmadd_ps(a, b, c);
+}
+
+static inline vf v_round(vf x) {
+  return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline vi v_to_int(vf x) {
+  return _mm512_cvtps_epi32(x);
+}
+
+static inline vf v_from_int(vi x) {
+  return _mm512_cvtepi32_ps(x);
+}
+
+static inline vf v_bf16(const void *x) {
+  __m256i half = _mm256_loadu_si256((const __m256i *)x);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+static inline vf v_f16(const void *x) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)x));
+}
+
+static inline void v_bytes(uint8_t *out, const vi *v) {
+  _mm_storeu_si128((__m128i *)out, _mm512_cvtepi32_epi8(v[0]));
+  _mm_storeu_si128((__m128i *)(out + 16), _mm512_cvtepi32_epi8(v[1]));
+}
+
+static inline vi v_add(vi a, vi b) {
+  return _mm512_add_epi32(a, b);
+}
+
+static inline vf v_and(vf a, vf b) {
+  return _mm512_and_ps(a, b);
+}
+
+static inline vf v_or(vf a, vf b) {
+  return _mm512_or_ps(a, b);
+}
+
+static inline vf v_nonzero(vf x) {
+  __mmask16 zero = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_EQ_OQ);
+  return _mm512_mask_mov_ps(x, zero, v_set(1));
+}
+
+static inline float v_sum(const vf *v) {
+  __m256 a = _mm512_castps512_ps256(v[0]);
+  __m256 b = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v[0]), 1));
+  __m256 eight = _mm256_add_ps(a, b);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline void v_map_bytes(uint8_t *bytes, const uint8_t *table) {
+  __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+  __m256i index = _mm256_loadu_si256((const __m256i *)bytes);
+  _mm256_storeu_si256((__m256i *)bytes, _mm256_shuffle_epi8(all, index));
+}
+
+static inline vf v_pick(const float *table, vi index) {
+  return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table));
+}
+
+static inline vi v_rank(const rondo_cuts *cuts, vf x) {
+  vi rank = _mm512_setzero_si512();
+  for (int level = 0; level < 4; level++) {
+    vf table = _mm512_castps256_ps512(_mm256_loadu_ps(cuts->level[level]));
+    __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_permutexvar_ps(rank, table), _CMP_GT_OQ);
+    vi twice = _mm512_add_epi32(rank, rank);
+    rank = _mm512_mask_add_epi32(twice, above, twice, _mm512_set1_epi32(1));
+  }
+  return rank;
+}
+
+#define V_HAS_RAW 1
+enum { RAW_HALVES = 32 };
+typedef __m512i vraw;
+
+static inline vraw raw_load(const void *x) {
+  return _mm512_loadu_si512(x);
+}
+
+static inline vraw raw_key16(vraw x) {
+  return _mm512_xor_si512(x, _mm512_srli_epi16(_mm512_srai_epi16(x, 15), 1));
+}
+
+static inline vraw raw_key32(vraw x) {
+  return _mm512_xor_si512(x, _mm512_srli_epi32(_mm512_srai_epi32(x, 31), 1));
+}
+
+static inline vraw raw_min16(vraw a, vraw b) {
+  return _mm512_min_epi16(a, b);
+}
+
+static inline vraw raw_max16(vraw a, vraw b) {
+  return _mm512_max_epi16(a, b);
+}
+
+static inline vraw raw_min32(vraw a, vraw b) {
+  return _mm512_min_epi32(a, b);
+}
+
+static inline vraw raw_max32(vraw a, vraw b) {
+  return _mm512_max_epi32(a, b);
+}
+
+static inline __m256i raw_low(vraw x) {
+  return _mm512_castsi512_si256(x);
+}
+
+static inline __m256i raw_high(vraw x) {
+  return _mm512_extracti64x4_epi64(x, 1);
+}
+
+static inline int32_t raw_fold_min16(vraw x) {
+  return fold_min16(_mm256_min_epi16(raw_low(x), raw_high(x)));
+}
+
+static inline int32_t raw_fold_max16(vraw x) {
+  return fold_max16(_mm256_max_epi16(raw_low(x), raw_high(x)));
+}
+
+static inline int32_t raw_fold_min32(vraw x) {
+  return _mm512_reduce_min_epi32(x);
+}
+
+static inline int32_t raw_fold_max32(vraw x) {
+  return _mm512_reduce_max_epi32(x);
+}
+
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define V_HAS_FMA 1
+enum { WIDTH = 8 };
+typedef __m256 vf;
+typedef __m256i vi;
+
+static inline vf v_set(float x) {
+  return _mm256_set1_ps(x);
+}
+
+static inline vf v_load(const float *x) {
+  return _mm256_loadu_ps(x);
+}
+
+static inline void v_store(float *x, vf v) {
+  _mm256_storeu_ps(x, v);
+}
+
+static inline vf v_min(vf a, vf b) {
+  return _mm256_min_ps(a, b);
+}
+
+static inline vf v_max(vf a, vf b) {
+  return _mm256_max_ps(a, b);
+}
+
+static inline vf v_fma(vf a, vf b, vf c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline vf v_fnma(vf a, vf b, vf c) {
+  return _mm256_fnmadd_ps(a, b, c);
+}
+
+static inline vf v_round(vf x) {
+  return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline vi v_to_int(vf x) {
+  return _mm256_cvtps_epi32(x);
+}
+
+static inline vf v_from_int(vi x) {
+  return _mm256_cvtepi32_ps(x);
+}
+
+static inline vf v_bf16(const void *x) {
+  __m128i half = _mm_loadu_si128((const __m128i *)x);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+
+static inline vf v_f16(const void *x) {
+  return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x));
+}
+
+static inline void v_bytes(uint8_t *out, const vi *v) {
+  const vi low = _mm256_set1_epi16(0xff), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  vi a = _mm256_and_si256(_mm256_packs_epi32(v[0], v[1]), low);
+  vi b = _mm256_and_si256(_mm256_packs_epi32(v[2], v[3]), low);
+  vi bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(a, b), order);
+  _mm256_storeu_si256((__m256i *)out, bytes);
+}
+
+static inline vi v_add(vi a, vi b) {
+  return _mm256_add_epi32(a, b);
+}
+
+static inline vf v_and(vf a, vf b) {
+  return _mm256_and_ps(a, b);
+}
+
+static inline vf v_or(vf a, vf b) {
+  return _mm256_or_ps(a, b);
+}
+
+static inline vf v_nonzero(vf x) {
+  return _mm256_blendv_ps(x, v_set(1), _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_EQ_OQ));
+}
+
+static inline float v_sum(const vf *v) {
+  vf eight = _mm256_add_ps(v[0], v[1]);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline void v_map_bytes(uint8_t *bytes, const uint8_t *table) {
+  vi all = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+  vi index = _mm256_loadu_si256((const __m256i *)bytes);
+  _mm256_storeu_si256((__m256i *)bytes, _mm256_shuffle_epi8(all, index));
+}
+
+static inline vf v_pick(const float *table, vi index) {
+  vf low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
+  vf high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+
+static inline vi v_rank(const rondo_cuts *cuts, vf x) {
+  vi rank = _mm256_setzero_si256();
+  for (int level = 0; level < 4; level++) {
+    vf cut = _mm256_permutevar8x32_ps(_mm256_loadu_ps(cuts->level[level]), rank);
+    vi above = _mm256_castps_si256(_mm256_cmp_ps(x, cut, _CMP_GT_OQ)); /* -1 where it is */
+    rank = _mm256_sub_epi32(_mm256_add_epi32(rank, rank), above);
+  }
+  return rank;
+}
+
+#define V_HAS_RAW 1
+enum { RAW_HALVES = 16 };
+typedef __m256i vraw;
+
+static inline vraw raw_load(const void *x) {
+  return _mm256_loadu_si256((const __m256i *)x);
+}
+
+static inline vraw raw_key16(vraw x) {
+  return _mm256_xor_si256(x, _mm256_srli_epi16(_mm256_srai_epi16(x, 15), 1));
+}
+
+static inline vraw raw_key32(vraw x) {
+  return _mm256_xor_si256(x, _mm256_srli_epi32(_mm256_srai_epi32(x, 31), 1));
+}
+
+static inline vraw raw_min16(vraw a, vraw b) {
+  return _mm256_min_epi16(a, b);
+}
+
+static inline vraw raw_max16(vraw a, vraw b) {
+  return _mm256_max_epi16(a, b);
+}
+
+static inline vraw raw_min32(vraw a, vraw b) {
+  return _mm256_min_epi32(a, b);
+}
+
+static inline vraw raw_max32(vraw a, vraw b) {
+  return _mm256_max_epi32(a, b);
+}
+
+static inline int32_t raw_fold_min16(vraw x) {
+  return fold_min16(x);
+}
+
+static inline int32_t raw_fold_max16(vraw x) {
+  return fold_max16(x);
+}
+
+static inline int32_t raw_fold_min32(vraw x) {
+  __m128i four = _mm_min_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  __m128i two = _mm_min_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_min_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+static inline int32_t raw_fold_max32(vraw x) {
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+#else
+enum { WIDTH = 4 };
+typedef float vf __attribute__((vector_size(16)));
+typedef int32_t vi __attribute__((vector_size(16)));
+typedef uint16_t v_halves __attribute__((vector_size(8)));
+typedef uint32_t v_words __attribute__((vector_size(16)));
+typedef uint8_t v_quad __attribute__((vector_size(4)));
+
+static inline vf v_set(float x) {
+  return (vf){x, x, x, x};
+}
+
+static inline vf v_load(const float *x) {
+  vf v;
+  memcpy(&v, x, sizeof v);
+  return v;
+}
+
+static inline void v_store(float *x, vf v) {
+  memcpy(x, &v, sizeof v);
+}
+
+static inline vf v_select(vi mask, vf a, vf b) {
+  return (vf)((mask & (vi)a) | (~mask & (vi)b));
+}
+
+static inline vf v_min(vf a, vf b) {
+  return v_select(a < b, a, b);
+}
+
+static inline vf v_max(vf a, vf b) {
+  return v_select(a > b, a, b);
+}
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#define V_HAS_FMA 1
+static inline vf v_fma(vf a, vf b, vf c) {
+  return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+
+static inline vf v_fnma(vf a, vf b, vf c) {
+  return (vf)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+#endif
+
+/* Adding 1.5 * 2^23 makes the adder round at the units. */
+static inline vi v_to_int(vf x) {
+  const vf magic = v_set(12582912.0f);
+  return (vi)(x + magic) - (vi)magic;
+}
+
+static inline vf v_round(vf x) {
+  const vf magic = v_set(12582912.0f);
+  const vi sign = (vi)v_set(-0.0f);
+  return (vf)((vi)((x + magic) - magic) | ((vi)x & sign));
+}
+
+static inline vf v_from_int(vi x) {
+  return __builtin_convertvector(x, vf);
+}
+
+static inline vf v_bf16(const void *x) {
+  v_halves half;
+  memcpy(&half, x, sizeof half);
+  return (vf)(__builtin_convertvector(half, v_words) << 16);
+}
+
+/* The shift puts the fields in place, the product corrects the bias, subnormals included. */
+static inline vf v_f16(const void *x) {
+  v_halves half;
+  memcpy(&half, x, sizeof half);
+  v_words u = __builtin_convertvector(half, v_words), sign = (u & 0x8000u) << 16;
+  vf finite = (vf)((u & 0x7fffu) << 13) * v_set(0x1p112f);
+  return (vf)((v_words)finite | sign);
+}
+
+static inline void v_bytes(uint8_t *out, const vi *v) {
+  for (int i = 0; i < BLOCK / WIDTH; i++) {
+    v_quad bytes = __builtin_convertvector(v[i], v_quad);
+    memcpy(out + WIDTH * i, &bytes, sizeof bytes);
+  }
+}
+
+static inline vi v_add(vi a, vi b) {
+  return a + b;
+}
+
+static inline vf v_and(vf a, vf b) {
+  return (vf)((vi)a & (vi)b);
+}
+
+static inline vf v_or(vf a, vf b) {
+  return (vf)((vi)a | (vi)b);
+}
+
+static inline vf v_nonzero(vf x) {
+  return v_select(x == v_set(0), v_set(1), x);
+}
+
+static inline float v_sum(const vf *v) {
+  vf four = (v[0] + v[2]) + (v[1] + v[3]);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+static inline void v_map_bytes(uint8_t *bytes, const uint8_t *table) {
+  for (int i = 0; i < BLOCK; i++) bytes[i] = table[bytes[i]];
+}
+
+static inline vf v_pick(const float *table, vi index) {
+  return (vf){table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+}
+
+static inline vi v_rank(const rondo_cuts *cuts, vf x) {
+  vi rank = {0, 0, 0, 0};
+  for (int i = 0; i < 15; i++) rank -= (vi)(x > v_set(cuts->rising[i]));
+  return rank;
+}
+#endif
+
+/* Values i .. i+WIDTH-1 of an array of f32, f16 or bf16. */
+static inline vf v_widen(rondo_dtype dtype, const void *x, size_t i) {
+  if (dtype == RONDO_BF16) return v_bf16((const uint16_t *)x + i);
+  if (dtype == RONDO_F16) return v_f16((const uint16_t *)x + i);
+  return v_load((const float *)x + i);
+}
+
+#endif
