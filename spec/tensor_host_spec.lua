@@ -100,6 +100,23 @@ describe("a host's floating-point environment", function()
     assert.is_true(near == up)
   end)
 
+  -- The scale 9/7 is 0x3fa49249 to nearest, one more upwards; 7 times the former is 9, and -4.5 is
+  -- -3.5 of it, which goes to -4. 2^-130 is 2^19 of the smallest floats, its scale 74898 of them, 7
+  -- times which are 0x7fffe; where they are flushed it is 0.
+  it("does not change what is quantized, on any thread", function()
+    local rtn = require "rondo.rtn"
+    local rows = {}
+    for i = 1, 500 do rows[i] = { 9, -4.5, 0x1p-130, 0 } end
+    local w = T(rows, "f32")
+    local quantized = function()
+      return rtn.quant_weight(w, { scheme = "sym", group_size = 2 }):bytes()
+    end
+    local expected = string.pack("<I4I4I4I4", 0x41100000, 0xc0a49249, 0x7fffe, 0):rep(500)
+    assert.is_true(expected == quantized())
+    assert.is_true(expected == under("upward", quantized))
+    assert.is_true(expected == under("flush", quantized))
+  end)
+
   it("does not change what is shown", function()
     local t = T({ 0.125, 0.25, 0.625, 2.0005 }, "f64")
     assert.equal(t:show(), under("upward", function() return t:show() end))
