@@ -106,6 +106,20 @@ describe("large checkpoints", function()
     if not sanitized then assert.is_true(bytes <= 3 * #header, bytes / #header) end
   end)
 
+  it("of a million tiny entries of metadata open in memory of three headers", function()
+    local entries = {}
+    for i = 0, 999999 do entries[i + 1] = ('"%05x":""'):format(i) end
+    local header = '{"__metadata__":{' .. table.concat(entries, ",") .. "}}"
+    put("m.safetensors", raw.file(header))
+    local count, _, bytes = measured "m.safetensors"
+    assert.equal(0, count)
+    if not sanitized then assert.is_true(bytes <= 3 * #header, bytes / #header) end
+    local metadata = assert(core.checkpoint(folder .. "/m.safetensors")):metadata()
+    assert.equal("", metadata["00000"])
+    assert.equal("", metadata["f423f"])
+    assert.is_nil(metadata["f4240"])
+  end)
+
   it("with an index of 100,000 names open quickly", function()
     local entries, map, shards = many(), {}, 10
     for s = 1, shards do

@@ -161,6 +161,19 @@ local function each(list)
   end
 end
 
+describe("metadata", function()
+  it("are read whatever their strings hold", function()
+    local text = [[ { "a" : "b" ,"\u0041\"\\" : "\\\"", "" :"", "q\"q":"\u0000\"\n",
+      "\ud83d\ude00\u00e9" : "{\"x\": 1}" ,"last"	:
+      "\u00ff"} ]]
+    shell.write_file(path, raw.pack({}, text))
+    local tensors, metadata = safetensors.load(path)
+    assert.same({}, tensors)
+    assert.same({ a = "b", ["A\"\\"] = "\\\"", [""] = "", ["q\"q"] = "\0\"\n",
+                  ["\u{1f600}\u{e9}"] = '{"x": 1}', last = "\u{ff}" }, metadata)
+  end)
+end)
+
 describe("writing", function()
   local function saved(tensors, metadata)
     assert.is_true(safetensors.save(path, tensors, metadata))

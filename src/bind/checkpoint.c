@@ -410,10 +410,12 @@ static int checkpoint_metadata(lua_State *L) {
   const rondo_safetensors *st = &cp->shards[0].header;
   if (!st->has_metadata) return lua_pushnil(L), 1;
   lua_newtable(L);
+  uint32_t place = 0;
   for (uint32_t i = 0; i < st->metadata_count; i++) {
-    const rondo_st_pair *pair = &st->metadata[i];
-    lua_pushlstring(L, st->header + pair->key, pair->key_length);
-    lua_pushlstring(L, st->header + pair->value, pair->value_length);
+    rondo_st_meta pair;
+    rondo_safetensors_pair(st, &place, &pair);
+    lua_pushlstring(L, pair.key.text, pair.key.length);
+    lua_pushlstring(L, pair.value.text, pair.value.length);
     lua_rawset(L, -3);
   }
   return 1;

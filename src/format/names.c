@@ -86,12 +86,15 @@ uint32_t rondo_names_find(const rondo_names *names, rondo_text name) {
   return names->slots[probe(names, name, 0, hash(names, name))] - 1; /* free: RONDO_NO_NAME */
 }
 
-/* Puts the names in again in the order of their ids, as rondo_names_pop needs it. */
+/* Puts the names in again in the order of their ids, as rondo_names_pop needs it. False: no memory,
+ * and the set is empty. */
 static bool resize(rondo_names *names, size_t size) {
+  uint32_t count = names->count;
+  rondo_names_free(names); /* first, so that there are never two tables */
   if (size > (size_t)1 << 31) return false;
   uint32_t *slots = calloc(size, sizeof *slots + 1);
   if (slots == NULL) return false;
-  free(names->slots);
+  names->count = count;
   names->slots = slots;
   names->tags = (uint8_t *)(slots + size);
   names->mask = (uint32_t)(size - 1);
@@ -106,7 +109,7 @@ static bool resize(rondo_names *names, size_t size) {
 
 bool rondo_names_reserve(rondo_names *names, uint32_t count) {
   size_t size = names->slots == NULL ? 16 : (size_t)names->mask + 1;
-  while (size / 4 * 3 <= count) size *= 2;
+  while (size / 8 * 7 <= count) size *= 2;
   return (names->slots != NULL && size == (size_t)names->mask + 1) || resize(names, size);
 }
 

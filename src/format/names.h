@@ -1,6 +1,6 @@
 /* names.h - a set of names that live elsewhere, numbered 0, 1, 2, ... in the order they came.
  *
- * The set holds seven to fourteen bytes a name and asks its owner for the text. The hash is keyed
+ * The set holds six to twelve bytes a name and asks its owner for the text. The hash is keyed
  * with a random number for each set, so that a file cannot be made to collide. */
 #ifndef RONDO_FORMAT_NAMES_H
 #define RONDO_FORMAT_NAMES_H
@@ -48,14 +48,15 @@ void rondo_names_init(rondo_names *names, const void *owner, rondo_name_of name_
 /* Releases the memory; the set is empty afterwards and may be used again. */
 void rondo_names_free(rondo_names *names);
 
-/* Makes room for count names in all. False when memory runs out. */
+/* Makes room for count names in all. False when memory runs out; the set is empty then. */
 bool rondo_names_reserve(rondo_names *names, uint32_t count);
 
 /* The id of a name, RONDO_NO_NAME when it is not in the set. */
 uint32_t rondo_names_find(const rondo_names *names, rondo_text name);
 
 /* Gives name the id names->count, unless it has one that is >= floor already. Returns false when
- * memory runs out; otherwise *id is the id. The owner must be able to name the new id at once. */
+ * memory runs out, and the set is empty then; otherwise *id is the id. The owner must be able to
+ * name the new id at once. */
 bool rondo_names_insert(rondo_names *names, rondo_text name, uint32_t floor, uint32_t *id);
 
 /* Takes out the name with the highest id, which the owner must still be able to name. */

@@ -63,9 +63,6 @@ static bool reserve(void **table, uint32_t count, uint32_t *capacity, size_t siz
 static void trim(rondo_safetensors *st) {
   void *table = st->count > 0 ? realloc(st->tensors, st->count * sizeof *st->tensors) : NULL;
   if (table != NULL) st->tensors = table;
-  table = st->metadata_count > 0 ? realloc(st->metadata, st->metadata_count * sizeof *st->metadata)
-                                 : NULL;
-  if (table != NULL) st->metadata = table;
 }
 
 static uint32_t place(const rondo_safetensors *st, const char *p) {
@@ -74,25 +71,47 @@ static uint32_t place(const rondo_safetensors *st, const char *p) {
 
 /* ---- __metadata__ ------------------------------------------------------------------------ */
 
+/* The entries are no table: there may be millions. The strings stay where they are in the header,
+ * each between a quote and this byte, which is in no UTF-8, with nothing but blanks, commas and
+ * brackets between them. */
+#define END_OF_STRING '\xff'
+
+static void end_string(header_reader *r) {
+  char *end = r->st->header + place(r->st, r->json.text.text) + r->json.text.length;
+  memset(end, ' ', (size_t)(r->st->header + r->json.position - end));
+  *end = END_OF_STRING;
+}
+
 static bool read_metadata(header_reader *r) {
   rondo_safetensors *st = r->st;
   rondo_json_event event = rondo_json_next(&r->json);
   if (event == RONDO_JSON_ERROR) return report(r);
   if (event != RONDO_JSON_OBJECT) return refuse(r, "__metadata__ is not an object");
   st->has_metadata = true;
+  st->metadata = (uint32_t)r->json.position;
   while ((event = rondo_json_next(&r->json)) == RONDO_JSON_KEY) {
-    rondo_text key = r->json.text;
+    end_string(r);
     event = rondo_json_next(&r->json);
     if (event == RONDO_JSON_ERROR) break;
     if (event != RONDO_JSON_STRING) return refuse(r, "a value of __metadata__ is not a string");
-    rondo_text value = r->json.text;
-    if (!reserve((void **)&st->metadata, st->metadata_count, &st->metadata_capacity,
-                 sizeof *st->metadata))
-      return no_memory(r);
-    st->metadata[st->metadata_count++] = (rondo_st_pair){
-        place(st, key.text), (uint32_t)key.length, place(st, value.text), (uint32_t)value.length};
+    end_string(r);
+    st->metadata_count++;
   }
   return event == RONDO_JSON_ERROR ? report(r) : true;
+}
+
+static rondo_text next_string(const char **at) {
+  const char *first = strchr(*at, '"') + 1, *end = first;
+  while (*end != END_OF_STRING) end++;
+  *at = end + 1;
+  return (rondo_text){first, (size_t)(end - first)};
+}
+
+void rondo_safetensors_pair(const rondo_safetensors *st, uint32_t *place, rondo_st_meta *pair) {
+  const char *at = st->header + (*place > 0 ? *place : st->metadata);
+  pair->key = next_string(&at);
+  pair->value = next_string(&at);
+  *place = (uint32_t)(at - st->header);
 }
 
 /* ---- one tensor -------------------------------------------------------------------------- */
@@ -332,7 +351,6 @@ bool rondo_safetensors_read(rondo_safetensors *st, int fd, const char *shown, ui
 void rondo_safetensors_free(rondo_safetensors *st) {
   free(st->header);
   free(st->tensors);
-  free(st->metadata);
   *st = (rondo_safetensors){0};
 }
 

@@ -3,8 +3,8 @@
  * A file is 8 bytes of header length (little-endian), the header (JSON), and the data up to the end
  * of the file. Reading is strict: what the format text or the reference reader forbids is refused,
  * and so are names twice, names with NUL, shapes of more than RONDO_MAX_RANK dimensions or 2^63
- * elements. Memory: the header's bytes, 32 more a tensor, 16 more a metadata entry; while reading,
- * about 24 more a tensor. Nothing else in a file decides about an allocation. */
+ * elements. Memory: the header's bytes, 32 more a tensor; while reading, about 24 more a tensor and
+ * a metadata entry. Nothing else in a file decides about an allocation. */
 #ifndef RONDO_FORMAT_SAFETENSORS_H
 #define RONDO_FORMAT_SAFETENSORS_H
 
@@ -25,17 +25,18 @@ typedef struct rondo_st_tensor {
   uint16_t listed; /* free for the owner of the table; 1 after reading */
 } rondo_st_tensor;
 
-typedef struct rondo_st_pair {
-  uint32_t key, key_length, value, value_length; /* places in the header, unescaped */
-} rondo_st_pair;
+/* An entry of the metadata. */
+typedef struct rondo_st_meta {
+  rondo_text key, value;
+} rondo_st_meta;
 
 typedef struct rondo_safetensors {
   char *header; /* header_size bytes and a NUL; strings in it are unescaped in place */
   uint32_t header_size;
   uint32_t count, capacity;
   rondo_st_tensor *tensors; /* by offset; empty ones at one place in the order of the header */
-  rondo_st_pair *metadata;  /* in the order of the header */
-  uint32_t metadata_count, metadata_capacity;
+  uint32_t metadata;       /* where __metadata__ begins in the header, see rondo_safetensors_pair */
+  uint32_t metadata_count; /* entries */
   bool has_metadata;
   uint64_t data_start; /* of the data in the file: 8 + header_size */
   uint64_t data_size;
@@ -57,6 +58,10 @@ rondo_text rondo_safetensors_name(const rondo_safetensors *st, uint32_t i);
 /* Fills shape with the tensor's rank dimensions, each at least 0 and below 2^63. */
 void rondo_safetensors_shape(const rondo_safetensors *st, uint32_t i, int64_t *shape);
 
+/* Reads one entry of the metadata after the other, metadata_count in all, in the order of the
+ * header. *place is 0 before the first. */
+void rondo_safetensors_pair(const rondo_safetensors *st, uint32_t *place, rondo_st_meta *pair);
+
 /* ---- writing ---- */
 
 /* One tensor to write. offset and size are filled in by rondo_safetensors_layout. */
@@ -68,10 +73,6 @@ typedef struct rondo_st_item {
   uint64_t offset, size; /* bytes, offset from the start of the data */
   uint32_t tag;          /* the caller's */
 } rondo_st_item;
-
-typedef struct rondo_st_meta {
-  rondo_text key, value;
-} rondo_st_meta;
 
 /* Brings the items into the order of the reference writer (by falling element size, then name) and
  * places them one behind the other. Refuses a name twice, "__metadata__", NUL, bad UTF-8, and sizes
