@@ -448,8 +448,9 @@ static inline vf v_f16(const void *x) {
   v_halves half;
   memcpy(&half, x, sizeof half);
   v_words u = __builtin_convertvector(half, v_words), sign = (u & 0x8000u) << 16;
+  v_words special = (v_words)((u & 0x7fffu) > 0x7bffu) & 0x7f800000u; /* infinity or NaN */
   vf finite = (vf)((u & 0x7fffu) << 13) * v_set(0x1p112f);
-  return (vf)((v_words)finite | sign);
+  return (vf)((v_words)finite | special | sign);
 }
 
 static inline void v_bytes(uint8_t *out, const vi *v) {
