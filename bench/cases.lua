@@ -90,15 +90,10 @@ end
 -- The tensors that a call fills, and the call. This is the one place that knows the core's call.
 local function packed_call(case, grid, w, options)
   local rows, cols, fields = w.shape[1], w.shape[2], 32 // case.bits
-  local asymmetric = case.data_type == "int" and not case.symmetric
-  local words = core.zeros({ rows, (cols + fields - 1) // fields }, "i32")
-  options.codes = core.zeros({ rows, cols }, asymmetric and "u8" or "i8")
-  local bytes = w.nbytes + words.nbytes + options.scale.nbytes
-  bytes = bytes + (asymmetric and options.zero.nbytes or 0)
-  return bytes, function()
-    assert(core.quantize(grid, w, options))
-    core.pack(options.codes, case.bits, "i32", 1, words)
-  end
+  options.words = core.zeros({ rows, (cols + fields - 1) // fields }, "i32")
+  local bytes = w.nbytes + options.words.nbytes + options.scale.nbytes
+  if case.data_type == "int" and not case.symmetric then bytes = bytes + options.zero.nbytes end
+  return bytes, function() assert(core.quantize(grid, w, options)) end
 end
 
 local function fake_call(case, grid, w, options)
