@@ -1,5 +1,5 @@
--- sequence: a list whose items are made when they are asked for, so that 100,000 rows of a plan cost
--- nothing until somebody looks at them. Length, indexing and ipairs work as with a table; each
+-- sequence: a list whose items are made when they are asked for, so that 100,000 rows of a plan
+-- cost nothing until somebody looks at them. Length, indexing and ipairs work as with a table; each
 -- access makes its item anew, so changes to one are not kept.
 
 local sequence = {}
