@@ -585,6 +585,17 @@ describe("a host", function()
     end)
   end)
 
+  it("does what docs/embedding.md shows", function()
+    local program = read_file(root .. "/docs/embedding.md"):match "\n(    #include.-\n    }\n)"
+    write_file(folder .. "/shown.c", (program:gsub("\n    ", "\n"):gsub("^    ", "")))
+    must("cc -std=c11 -Wall -Wextra -Werror -I%s/include %s/shown.c -o %s/shown -L%s -lrondo "
+      .. "-Wl,-rpath,%s -Wl,--allow-shlib-undefined", root, folder, folder, build, build)
+    local function shown(code) return (sh("%s/shown %s", folder, quote(code))) end
+    assert.equal("55.0\n", shown "require(\"rondo\").arange(1, 10):sum()")
+    assert.equal("usage: eval:1: 'io' is not available to this script, which runs without trust\n",
+      shown "io.open(\"x\")")
+  end)
+
   it("lives beside others in other threads", function()
     local name = script [[
       local rondo = require "rondo"
