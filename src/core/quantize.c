@@ -12,8 +12,9 @@
 
 enum {
   TASK_VALUES = 32768,    /* a task takes rows until it has this many values */
-  PIECE_VALUES = 4096,    /* of a row at once: values and codes stay in L1 */
+  PIECE_VALUES = 1024,    /* of a row at once: values and codes stay in L1 */
   STRIP_VALUES = 512,     /* columns at once where groups run along the rows */
+  LONG_GROUP = 512,       /* rows; longer groups are read twice from memory: wider strips */
   SEGMENT_GROUPS = 16384, /* whose parameters are kept at once */
   LINE_VALUES = 16384,    /* see block_losses in quantize_columns.c */
   READ_BYTES = 1 << 18    /* rows of more bytes are read before the work begins */
@@ -215,7 +216,8 @@ static void cut_columns(job *j) {
   int64_t across = packs && j->out->packing.dim == 1 ? j->out->packing.fields : 1;
   int64_t down = packs && j->out->packing.dim == 0 ? j->out->packing.fields : 1;
   int64_t unit = lcm(RONDO_ERROR_BLOCK, across), size = j->q->group_size;
-  j->strip = smallest(multiple(STRIP_VALUES, unit), tile->cols);
+  int64_t width = size > LONG_GROUP ? 2 * STRIP_VALUES : STRIP_VALUES;
+  j->strip = smallest(multiple(width, unit), tile->cols);
   j->piece = j->segment = j->params = j->strip;
   /* Groups of a tile stay with one task; those that run on into other tiles, all rows do. */
   bool whole = tile->ranges != NULL || size >= tile->rows;

@@ -15,6 +15,15 @@ typedef struct {
   int64_t row, rows, col, cols, group;
 } block;
 
+/* Rows of a strip lie far apart, which the processor's own prefetching does not see. */
+static void prefetch_row(const job *j, const scratch *s, const block *b, int64_t row) {
+  enum { AHEAD = 4, CACHE_LINE = 64 };
+  if (row + AHEAD >= j->tile->rows) return;
+  const unsigned char *at = rondo_job_address(j, s, row + AHEAD, b->col);
+  size_t bytes = (size_t)b->cols * dtype_bytes(j->tile->dtype);
+  for (size_t i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch(at + i);
+}
+
 static line block_line(job *j, scratch *s, const block *b, int64_t row, bool finite) {
   if (!finite) return rondo_job_line(j, s, row, b->col, b->cols, false);
   return (line){rondo_job_address(j, s, row, b->col), j->tile->dtype, false};
@@ -28,6 +37,7 @@ static bool widen_columns(job *j, scratch *s, const block *b, bool finite, float
     high[i] = -INFINITY;
   }
   for (int64_t row = b->row; row < b->row + b->rows; row++) {
+    prefetch_row(j, s, b, row);
     line x = block_line(j, s, b, row, finite);
     if (x.x == NULL) return false;
     all &= j->q->kernels->column_ranges(x.dtype, x.x, (size_t)b->cols, low, high);
@@ -114,6 +124,7 @@ static void quantize_row(job *j, scratch *s, const block *b, int64_t row, bool f
   } else if (out->words != NULL || from_codes) {
     codes = s->codes + (row % j->code_rows) * j->code_cols;
   }
+  prefetch_row(j, s, b, row);
   line x = block_line(j, s, b, row, finite);
   if (x.x == NULL) return;
   k->quantize_columns(j->q->grid, x.dtype, x.x, (size_t)b->cols, divide, p, from_codes ? NULL : y,

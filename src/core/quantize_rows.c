@@ -118,6 +118,15 @@ static void pack_row(job *j, int64_t row, int64_t col, int64_t n, const uint8_t 
                             (int)(n - (words - 1) * p->fields), p->bits, p->word_bytes, target);
 }
 
+/* Has what the next row holds in columns col .. col+n-1 on its way while this row is computed. */
+static void prefetch_below(const job *j, const scratch *s, int64_t row, int64_t col, int64_t n) {
+  enum { CACHE_LINE = 64 };
+  if (row + 1 >= j->tile->rows || j->tile->read != NULL) return;
+  const unsigned char *at = rondo_job_address(j, s, row + 1, col);
+  size_t bytes = (size_t)n * dtype_bytes(j->tile->dtype);
+  for (size_t i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch(at + i);
+}
+
 static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n) {
   rondo_quantized *out = j->out;
   bool along = out->words != NULL && out->packing.dim == 1;
@@ -135,6 +144,7 @@ static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t co
     } else if (need_codes) {
       codes = s->codes + (row % j->code_rows) * j->code_cols + (j->code_rows > 1 ? col + at : 0);
     }
+    prefetch_below(j, s, row, col + at, m);
     quantize_span(j, s, x, col, col + at, m, y, codes);
     if (along) pack_row(j, row, col + at, m, codes);
     if (y != NULL) {

@@ -92,98 +92,121 @@ KERNEL void squared_error(rondo_dtype dtype, const void *x, const float *y, cons
   }
 }
 
-/* ---- Losses of a group at many clip ratios ---- */
+/* ---- Losses of a group at many clip ratios ----
+ *
+ * The lanes are ratios: each value meets all of them, and nothing is summed across lanes. A loss is
+ * scale^2 times the sum of (u - code)^2, u = x / scale, which neither over- nor underflows; u is
+ * x * inverse, which may be off by its last bit: so is the reference's x - scale * code. */
 
-TEMPLATE void add_loss(const rondo_grid *grid, variant v, const float *x, const float *weight,
-                       vf scale, vf zero, vf inverse, vf *sum) {
-  for (int k = 0; k < PARTS; k++) {
-    vf value = v_load(x + k * WIDTH);
-    vf d = value - value_vector(grid, v, value, scale, zero, inverse);
-    d = d * d;
-    if (weight != NULL) d = v_load(weight + k * WIDTH) * d;
-    sum[k] = sum[k] + d;
+enum {
+  RATIO_BLOCK = 64,                 /* ratios whose parameters are kept at once */
+  RATIO_VECTORS = 80 / (WIDTH + 8), /* of which sums are kept in registers: 40 ratios and more */
+  RATIO_RUN = 32                    /* values that are summed in f32 */
+};
+
+/* Parameters by ratio, filled up to whole vectors. floor and ceiling: what the integers code - zero
+ * are clamped to. */
+typedef struct {
+  float scale[RATIO_BLOCK], zero[RATIO_BLOCK], inverse[RATIO_BLOCK];
+  float floor[RATIO_BLOCK], ceiling[RATIO_BLOCK];
+} ratio_params;
+
+/* (u - value)^2 of one value at WIDTH ratios. */
+TEMPLATE vf ratio_error(const rondo_grid *grid, variant v, vf x, const ratio_params *p, size_t r) {
+  vf u = v.divide ? x / v_nonzero(v_load(p->scale + r)) : x * v_load(p->inverse + r), nearest;
+  if (v.kind == RONDO_CODEBOOK) {
+    nearest = v_pick(grid->value, v_rank(&grid->cuts, u));
+  } else if (v.kind == RONDO_SYMMETRIC) {
+    nearest = v_round(v_min(v_max(u, v_set(grid->low)), v_set(grid->high)));
+  } else {
+    nearest = v_round(v_min(v_max(u, v_load(p->floor + r)), v_load(p->ceiling + r)));
   }
+  vf e = u - nearest;
+  return e * e;
 }
 
-/* Sum over a run of a multiple of LANES values, of which the first n count. */
-TEMPLATE double run_loss(const rondo_grid *grid, variant v, const float *x, const float *weight,
-                         size_t n, float scale, float zero, float inverse) {
-  vf sum[PARTS], s = v_set(scale), z = v_set(zero), inv = v_set(inverse);
-  for (int k = 0; k < PARTS; k++) sum[k] = v_set(0);
-  for (size_t i = 0; i < n; i += LANES) {
-    add_loss(grid, v, x + i, weight == NULL ? NULL : weight + i, s, z, inv, sum);
-  }
-  float total = v_sum(sum);
-  if (is_sound(total)) return total;
-  float y[RONDO_ERROR_BLOCK];
-  groups_as(grid, v.kind, RONDO_F32, x, n, n, (rondo_params){&scale, &zero, &inverse}, y, NULL);
-  return careful_sum(x, y, weight, n);
-}
-
-enum { RATIO_BLOCK = 64 };
-
-/* x and weight: a run, filled up with zeros to a multiple of LANES. A zero stands for itself on
- * every grid, so what fills up adds nothing. */
-TEMPLATE void run_losses(const rondo_grid *grid, rondo_grid_kind kind, const float *x,
-                         const float *weight, size_t n, size_t count, rondo_params p,
-                         double *loss) {
-  variant by_inverse = {kind, RONDO_F32, false, false, true},
-          by_scale = {kind, RONDO_F32, false, true, true};
-  for (size_t r = 0; r < count; r++) {
-    float scale = p.scale[r], zero = p.zero[r], inverse = p.inverse[r];
-    if (inverse != inverse) {
-      loss[r] += run_loss(grid, by_scale, x, weight, n, scale, zero, inverse);
-    } else if (weight != NULL) {
-      loss[r] += run_loss(grid, by_inverse, x, weight, n, scale, zero, inverse);
-    } else {
-      loss[r] += run_loss(grid, by_inverse, x, NULL, n, scale, zero, inverse);
+/* Sums over n values at `vectors` times WIDTH ratios from r on. */
+TEMPLATE void ratio_sums(const rondo_grid *grid, variant v, const float *x, const float *weight,
+                         size_t n, const ratio_params *p, size_t r, int vectors, double *total) {
+  for (size_t at = 0; at < n; at += RATIO_RUN) {
+    size_t end = n - at < RATIO_RUN ? n : at + RATIO_RUN;
+    vf sum[RATIO_VECTORS];
+    for (int k = 0; k < vectors; k++) sum[k] = v_set(0);
+    for (size_t i = at; i < end; i++) {
+      vf value = v_set(x[i]);
+      for (int k = 0; k < vectors; k++) {
+        vf e = ratio_error(grid, v, value, p, r + (size_t)k * WIDTH);
+        if (weight != NULL) e = v_set(weight[i]) * e;
+        sum[k] = sum[k] + e;
+      }
     }
+    float lane[RATIO_VECTORS * WIDTH];
+    for (int k = 0; k < vectors; k++) v_store(lane + k * WIDTH, sum[k]);
+    for (int k = 0; k < vectors * WIDTH; k++) total[r + (size_t)k] += lane[k];
   }
 }
 
-static void losses_of_run(const rondo_grid *grid, const float *x, const float *weight, size_t n,
-                          size_t count, rondo_params p, double *loss) {
-  float values[RONDO_ERROR_BLOCK], weights[RONDO_ERROR_BLOCK];
-  if (n % LANES != 0) {
-    size_t whole = (n + LANES - 1) / LANES * LANES;
-    memset(values, 0, whole * sizeof *values);
-    memcpy(values, x, n * sizeof *x);
-    x = values;
-    if (weight != NULL) {
-      memset(weights, 0, whole * sizeof *weights);
-      memcpy(weights, weight, n * sizeof *weight);
-      weight = weights;
-    }
+TEMPLATE void ratio_block(const rondo_grid *grid, variant v, const float *x, const float *weight,
+                          size_t n, const ratio_params *p, size_t count, double *total) {
+  size_t r = 0;
+  for (; r + (RATIO_VECTORS - 1) * WIDTH < count; r += RATIO_VECTORS * WIDTH) {
+    ratio_sums(grid, v, x, weight, n, p, r, RATIO_VECTORS, total);
   }
-  switch (grid->kind) {
-  case RONDO_SYMMETRIC:
-    run_losses(grid, RONDO_SYMMETRIC, x, weight, n, count, p, loss);
-    break;
-  case RONDO_ASYMMETRIC:
-    run_losses(grid, RONDO_ASYMMETRIC, x, weight, n, count, p, loss);
-    break;
-  default:
-    run_losses(grid, RONDO_CODEBOOK, x, weight, n, count, p, loss);
-    break;
+  for (; r < count; r += WIDTH) ratio_sums(grid, v, x, weight, n, p, r, 1, total);
+}
+
+TEMPLATE void ratio_kind(const rondo_grid *grid, rondo_grid_kind kind, bool divide, const float *x,
+                         const float *weight, size_t n, const ratio_params *p, size_t count,
+                         double *total) {
+  variant by_inverse = {kind, RONDO_F32, false, false, true};
+  variant by_scale = {kind, RONDO_F32, false, true, true};
+  if (divide) {
+    ratio_block(grid, by_scale, x, weight, n, p, count, total);
+  } else if (weight != NULL) {
+    ratio_block(grid, by_inverse, x, weight, n, p, count, total);
+  } else {
+    ratio_block(grid, by_inverse, x, NULL, n, p, count, total);
   }
+}
+
+/* Parameters at `count` ratios; returns whether some inverse is NaN. */
+static bool params_at(const rondo_grid *grid, float low, float high, const float *ratios,
+                      size_t count, ratio_params *p) {
+  float ratio[RATIO_BLOCK], lows[RATIO_BLOCK], highs[RATIO_BLOCK];
+  size_t whole = (count + WIDTH - 1) / WIDTH * WIDTH;
+  for (size_t r = 0; r < whole; r++) {
+    ratio[r] = ratios[r < count ? r : count - 1];
+    lows[r] = low;
+    highs[r] = high;
+  }
+  params_by(grid, &low, &high, ratio, 0, 1, whole, p->scale, p->zero);
+  for (size_t r = 0; r < whole; r++) {
+    p->floor[r] = 0 - p->zero[r];
+    p->ceiling[r] = grid->high - p->zero[r];
+  }
+  return !inverses(grid, p->scale, lows, highs, whole, p->inverse);
 }
 
 KERNEL void group_losses(const rondo_grid *grid, const float *x, const float *weight, size_t n,
                          float low, float high, const float *ratios, size_t count, double *loss) {
-  float scale[RATIO_BLOCK], zero[RATIO_BLOCK], inverse[RATIO_BLOCK];
-  float lows[RATIO_BLOCK], highs[RATIO_BLOCK];
-  for (int r = 0; r < RATIO_BLOCK; r++) {
-    lows[r] = low;
-    highs[r] = high;
-  }
+  ratio_params p;
   for (size_t first = 0; first < count; first += RATIO_BLOCK) {
+    double total[RATIO_BLOCK] = {0};
     size_t m = count - first < RATIO_BLOCK ? count - first : RATIO_BLOCK;
-    params_by(grid, &low, &high, ratios + first, 0, 1, m, scale, zero);
-    inverses(grid, scale, lows, highs, m, inverse);
-    for (size_t at = 0; at < n; at += RONDO_ERROR_BLOCK) {
-      size_t run = n - at < RONDO_ERROR_BLOCK ? n - at : RONDO_ERROR_BLOCK;
-      losses_of_run(grid, x + at, weight == NULL ? NULL : weight + at, run, m,
-                    (rondo_params){scale, zero, inverse}, loss + first);
+    bool divide = params_at(grid, low, high, ratios + first, m, &p);
+    switch (grid->kind) {
+    case RONDO_SYMMETRIC:
+      ratio_kind(grid, RONDO_SYMMETRIC, divide, x, weight, n, &p, m, total);
+      break;
+    case RONDO_ASYMMETRIC:
+      ratio_kind(grid, RONDO_ASYMMETRIC, divide, x, weight, n, &p, m, total);
+      break;
+    default:
+      ratio_kind(grid, RONDO_CODEBOOK, divide, x, weight, n, &p, m, total);
+      break;
+    }
+    for (size_t r = 0; r < m; r++) {
+      loss[first + r] += total[r] * ((double)p.scale[r] * p.scale[r]);
     }
   }
 }

@@ -234,25 +234,24 @@ KERNEL void params_of(const rondo_grid *grid, const float *low, const float *hig
 }
 
 /* A quotient is found by its inverse where nothing on the way can under- or overflow, and the codes
- * are small enough for the proof of quant.c. A codebook's scale of 0 (a group of zeros) has the
- * inverse 0. */
-static inline float inverse_of(float scale, float largest, bool small_codes) {
-  float magnitude = magnitude_of(scale);
-  bool safe = magnitude >= 0x1p-60f && magnitude <= 0x1p60f && largest <= 0x1p28f * magnitude;
-  float inverse = safe && small_codes ? 1.0f / scale : NAN;
-  return scale == 0 ? 0 : inverse;
-}
-
+ * are small enough for the proof of quant.c: scales of 2^-60 to 2^60, values up to 2^28 times that
+ * (as integers, which compilers turn into vectors). A codebook's scale of 0, a group of zeros, has
+ * the inverse 0. */
 KERNEL bool inverses(const rondo_grid *grid, const float *scale, const float *low,
                      const float *high, size_t count, float *restrict inverse) {
-  bool small_codes = grid->bits <= 8;
-  uint32_t largest = 0;
+  const uint32_t least = (127 - 60) << 23, most = (127 + 60) << 23, room = 28 << 23;
+  const uint32_t wide = grid->bits > 8 ? UINT32_MAX : 0;
   for (size_t i = 0; i < count; i++) {
-    float x = larger(magnitude_of(low[i]), magnitude_of(high[i]));
-    float found = inverse_of(scale[i], x, small_codes);
-    uint32_t bits = bits_of(found) & 0x7fffffffu;
-    largest = bits > largest ? bits : largest;
-    inverse[i] = found;
+    uint32_t magnitude = bits_of(scale[i]) & 0x7fffffffu;
+    uint32_t a = bits_of(low[i]) & 0x7fffffffu, b = bits_of(high[i]) & 0x7fffffffu;
+    uint32_t largest = a > b ? a : b;
+    uint32_t unsafe = magnitude < least ? UINT32_MAX : wide;
+    unsafe = magnitude > most ? UINT32_MAX : unsafe;
+    unsafe = largest > magnitude + room ? UINT32_MAX : unsafe;
+    unsafe = magnitude == 0 ? 0 : unsafe;
+    float found = 1.0f / scale[i];
+    uint32_t bits = magnitude == 0 ? 0 : bits_of(found);
+    inverse[i] = float_of(bits | (unsafe & 0x7fc00000u));
   }
-  return largest < 0x7f800000u;
+  return largest_magnitude(inverse, count) < 0x7f800000u;
 }

@@ -149,8 +149,9 @@ static inline vf v_pick(const float *table, vi index) {
 }
 
 static inline vi v_rank(const rondo_cuts *cuts, vf x) {
-  vi rank = _mm512_setzero_si512();
-  for (int level = 0; level < 4; level++) {
+  __mmask16 upper = _mm512_cmp_ps_mask(x, v_set(cuts->level[0][0]), _CMP_GT_OQ);
+  vi rank = _mm512_maskz_set1_epi32(upper, 1);
+  for (int level = 1; level < 4; level++) {
     vf table = _mm512_castps256_ps512(_mm256_loadu_ps(cuts->level[level]));
     __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_permutexvar_ps(rank, table), _CMP_GT_OQ);
     vi twice = _mm512_add_epi32(rank, rank);
@@ -314,8 +315,9 @@ static inline vf v_pick(const float *table, vi index) {
 }
 
 static inline vi v_rank(const rondo_cuts *cuts, vf x) {
-  vi rank = _mm256_setzero_si256();
-  for (int level = 0; level < 4; level++) {
+  vi upper = _mm256_castps_si256(_mm256_cmp_ps(x, v_set(cuts->level[0][0]), _CMP_GT_OQ));
+  vi rank = _mm256_srli_epi32(upper, 31);
+  for (int level = 1; level < 4; level++) {
     vf cut = _mm256_permutevar8x32_ps(_mm256_loadu_ps(cuts->level[level]), rank);
     vi above = _mm256_castps_si256(_mm256_cmp_ps(x, cut, _CMP_GT_OQ)); /* -1 where it is */
     rank = _mm256_sub_epi32(_mm256_add_epi32(rank, rank), above);
