@@ -266,6 +266,16 @@ local attacks = {
     local rondo = require 'rondo'
     local w = rondo.randn { 1000, 1000 }
     while true do pcall(rondo.rtn.search_clip, w, {}) end]], "time", "." },
+  { "many open models", [[
+    local t = {}
+    for i = 1, 1000 do t[i] = require('rondo').open(INPUTS .. '/model.safetensors') end]], "usage",
+    "too many models" },
+  { "many models, one after the other", [[
+    for _ = 1, 1000 do assert(require('rondo').open(INPUTS .. '/model.safetensors')) end]], "ok" },
+  { "models with long headers", [[
+    local t = {}
+    for i = 1, 60 do t[i] = require('rondo').open(INPUTS .. '/long.safetensors') end]], "usage",
+    "not enough memory for another model" },
   { "deep JSON", "require('rondo').json.decode(('['):rep(1000000))", "ok" },
 }
 
@@ -287,6 +297,8 @@ local function make_folders()
   for _, name in ipairs { "inputs/model", "inputs2/model", "secret/model" } do
     assert(rondo.safetensors.save(folder .. "/" .. name .. ".safetensors", tensors))
   end
+  assert(rondo.safetensors.save(folder .. "/inputs/long.safetensors", tensors,
+    { note = ("x"):rep(5000000) }))
   assert(lfs.link("../secret/model.safetensors", folder .. "/inputs/link", true))
   assert(lfs.link("../secret/none", folder .. "/outputs/dangling", true))
 end

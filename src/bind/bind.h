@@ -38,10 +38,11 @@ typedef struct rondo_owner {
 /* What is done with a path. */
 typedef enum rondo_access { RONDO_READ, RONDO_WRITE } rondo_access;
 
-/* What a host forbids in its state: both functions raise where it does. */
+/* What a host forbids in its state: each function raises where it does, see below. */
 typedef struct rondo_guard {
   void (*charge)(lua_State *L, uint64_t steps);
   void (*admit)(lua_State *L, const char *path, rondo_access access);
+  void (*hold)(lua_State *L, int64_t bytes);
 } rondo_guard;
 
 /* The guard outlives the state; without one everything goes. [-0, +0] */
@@ -50,6 +51,10 @@ void rondo_set_guard(lua_State *L, const rondo_guard *guard);
 /* Charges for work on so many elements, before it is begun; 0: only asks whether to stop. [-0, +0]
  */
 void rondo_charge_elements(lua_State *L, int64_t count);
+
+/* Tells the guard of an open checkpoint, and of its memory, which Lua does not see; the guard may
+ * raise. With -bytes: it is gone. [-0, +0] */
+void rondo_hold(lua_State *L, int64_t bytes);
 
 /* The path at idx; raises when it is no string, holds a NUL, or the guard does not admit it. */
 const char *rondo_check_path(lua_State *L, int idx, rondo_access access);

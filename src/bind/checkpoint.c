@@ -25,6 +25,7 @@
 typedef struct {
   rondo_checkpoint *cp; /* NULL when it could not be opened, and once collected */
   bool read;            /* mode "read": tensors are copies */
+  int64_t held;         /* bytes that the guard knows of */
 } checkpoint_box;
 
 /* ---- mappings ---------------------------------------------------------------------------- */
@@ -83,6 +84,8 @@ static int checkpoint_gc(lua_State *L) {
   rondo_checkpoint *cp = box->cp;
   box->cp = NULL;
   rondo_checkpoint_free(cp);
+  rondo_hold(L, -box->held);
+  box->held = 0;
   return 0;
 }
 
@@ -103,19 +106,33 @@ static void warn(lua_State *L, const rondo_checkpoint *cp) {
   }
 }
 
+/* The memory of a checkpoint: headers and what is made of them. */
+static int64_t memory_of(const rondo_checkpoint *cp) {
+  enum { NAME = 16 }; /* bytes of a name in a table of names */
+  uint64_t bytes = sizeof *cp + (uint64_t)cp->count * NAME;
+  for (uint32_t i = 0; i < cp->shard_count; i++) {
+    const rondo_safetensors *st = &cp->shards[i].header;
+    bytes += sizeof *cp->shards + st->header_size + (uint64_t)st->capacity * sizeof *st->tensors;
+  }
+  return (int64_t)bytes;
+}
+
 /* checkpoint(path [, mode]) -> checkpoint | nil, message, code. mode: "map" or "read". */
 static int checkpoint(lua_State *L) {
   static const char *const modes[] = {"map", "read", NULL};
   const char *path = rondo_check_path(L, 1, RONDO_READ);
   bool read = luaL_checkoption(L, 2, "map", modes) == 1;
   checkpoint_box *box = lua_newuserdatauv(L, sizeof *box, 1);
-  *box = (checkpoint_box){NULL, read};
+  *box = (checkpoint_box){NULL, read, 0};
   luaL_setmetatable(L, CHECKPOINT_META);
   lua_newtable(L);
   lua_setiuservalue(L, -2, 1);
   rondo_error e;
   box->cp = rondo_checkpoint_open(path, &e);
   if (box->cp == NULL) return rondo_push_error(L, &e);
+  int64_t memory = memory_of(box->cp);
+  rondo_hold(L, memory);
+  box->held = memory;
   warn(L, box->cp);
   return 1;
 }

@@ -25,6 +25,11 @@ void rondo_charge_elements(lua_State *L, int64_t count) {
   if (guard != NULL) guard->charge(L, (uint64_t)count / ELEMENTS_PER_STEP);
 }
 
+void rondo_hold(lua_State *L, int64_t bytes) {
+  const rondo_guard *guard = guard_of(L);
+  if (guard != NULL && bytes != 0) guard->hold(L, bytes);
+}
+
 const char *rondo_check_path(lua_State *L, int idx, rondo_access access) {
   size_t length;
   const char *path = luaL_checklstring(L, idx, &length);

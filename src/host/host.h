@@ -18,7 +18,8 @@ typedef enum rondo_limited { RONDO_LIMIT_NONE, RONDO_LIMIT_STEPS, RONDO_LIMIT_TI
 struct rondo {
   lua_State *L; /* NULL when it could not be made, and after the script has ended the process */
   rondo_config config;
-  uint64_t used;         /* bytes that Lua holds */
+  uint64_t used;         /* bytes that Lua and open checkpoints hold */
+  int open;              /* checkpoints */
   rondo_status start;    /* of rondo_new; reported by every call unless RONDO_OK */
   bool busy;             /* a call is running; a callback must not begin another */
   bool made;             /* the state is complete: from here on calls are limited */
@@ -86,6 +87,10 @@ void rondo_spend_bytes(rondo *r, uint64_t bytes);
 
 /* limits.c: whether the call has reached a limit. */
 bool rondo_is_over(rondo *r);
+
+/* limits.c: counts an open checkpoint with so many bytes, or with -bytes no longer; raises when the
+ * host grants no more. [-0, +0] */
+void rondo_keep(lua_State *L, int64_t bytes);
 
 /* limits.c: what a script that has reached its limit is told. */
 void rondo_limit_text(const rondo *r, char *text, size_t size);

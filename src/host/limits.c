@@ -9,7 +9,11 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { BYTES_PER_STEP = 64, MILLISECOND = 1000000 };
+enum {
+  BYTES_PER_STEP = 64,
+  MILLISECOND = 1000000,
+  MOST_OPEN = 64 /* checkpoints of scripts without trust: each has descriptors */
+};
 
 /* Nanoseconds since some fixed moment. */
 static uint64_t now(void) {
@@ -56,6 +60,24 @@ bool rondo_is_over(rondo *r) {
   bool timed = r->config.time_limit != 0 && is_limited(r);
   if (timed && r->limited == RONDO_LIMIT_NONE && now() > r->deadline) r->limited = RONDO_LIMIT_TIME;
   return r->limited != RONDO_LIMIT_NONE;
+}
+
+static bool keeps_too_much(const rondo *r) {
+  bool many = r->config.trust == RONDO_TRUST_NOTHING && r->open > MOST_OPEN;
+  return many || (r->config.memory_limit != 0 && r->used > r->config.memory_limit);
+}
+
+void rondo_keep(lua_State *L, int64_t bytes) {
+  rondo *r = rondo_host_of(L);
+  r->used += (uint64_t)bytes;
+  r->open += bytes > 0 ? 1 : -1;
+  if (bytes < 0 || !keeps_too_much(r)) return;
+  lua_gc(L, LUA_GCCOLLECT);
+  if (!keeps_too_much(r)) return;
+  bool many = r->open > MOST_OPEN;
+  r->used -= (uint64_t)bytes;
+  r->open--;
+  luaL_error(L, many ? "too many models are open" : "not enough memory for another model");
 }
 
 void rondo_limit_text(const rondo *r, char *text, size_t size) {

@@ -194,7 +194,7 @@ static void make_globals(lua_State *L, bool trusted) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &globals_key);
 }
 
-static const rondo_guard guard = {rondo_charge, rondo_admit};
+static const rondo_guard guard = {rondo_charge, rondo_admit, rondo_keep};
 
 int rondo_prepare_state(lua_State *L) {
   const rondo *r = rondo_host_of(L);
@@ -206,7 +206,7 @@ int rondo_prepare_state(lua_State *L) {
   }
   luaL_openlibs(L);
   rondo_stop_by(L, &rondo_host_of(L)->interrupted);
-  if (rondo_is_polled(r)) rondo_set_guard(L, &guard);
+  if (rondo_is_polled(r) || r->config.memory_limit != 0) rondo_set_guard(L, &guard);
   replace_exit(L);
   rondo_preload(L);
   rondo_require_installed(L, "lfs");
