@@ -2,7 +2,8 @@
 -- reads from a source, hands finished pieces to a sink.
 --
 -- A source is { rows, cols, dtype, read = function(self, row, rows, col, cols) -> tensor or nil,
--- message, code }; places are 1-based. A sink is a function (role, tensor, row, col) that stores a
+-- message, code }; places are 1-based. It may have a function block, called like read, that gives
+-- what the kernels read by themselves (core.checkpoint's blocks). A sink is a function (role, tensor, row, col) that stores a
 -- 2-D piece of an output at that place and returns true, or nil, message, code. Roles: "values" and
 -- "words" (packed codes), "scale", "zero" (zero points, packed when codes are).
 
@@ -41,9 +42,16 @@ local function place_message(source, what, row, col)
   return (value ~= value and "NaN" or "infinity") .. " at " .. place
 end
 
+-- What a kernel has returned in place of a result: nil, and why.
 local function failed(source, tile, what, row, col)
+  if what == "read" then return nil, row, col end -- message, code
   local message, code = place_message(source, what, tile.row + row - 1, tile.col + col - 1)
   return nil, message, code or "nonfinite"
+end
+
+local function tile_of(source, piece)
+  local get = source.block or source.read
+  return get(source, piece.row, piece.rows, piece.col, piece.cols)
 end
 
 -- Ranges of the groups of a band that is visited piece by piece.
@@ -55,7 +63,7 @@ local function collect_ranges(source, scheme, band, options)
   options.ranges = core.clear_ranges(core.zeros({ lines, groups, 2 }, "f32"))
   options.range_groups = groups
   for _, piece in ipairs(band.pieces) do
-    local tile, message, code = source:read(piece.row, piece.rows, piece.col, piece.cols)
+    local tile, message, code = tile_of(source, piece)
     if not tile then return nil, message, code end
     options.offset = piece.offset
     local done, what, row, col = core.ranges(scheme.grid, tile, options)
@@ -75,7 +83,7 @@ local function each_tile(source, scheme, o, base, visit)
       if not done then return nil, message, code end
     end
     for _, piece in ipairs(band.pieces or { band }) do
-      local tile, message, code = source:read(piece.row, piece.rows, piece.col, piece.cols)
+      local tile, message, code = tile_of(source, piece)
       if not tile then return nil, message, code end
       options.offset = piece.offset
       local done
@@ -130,9 +138,8 @@ local function band_params(scheme, options)
   return laid_out(scale), laid_out(zero)
 end
 
--- Packs a tile's codes and hands them on.
-local function put_words(sink, scheme, packing, piece, codes)
-  local words = core.pack(codes, scheme.bits, packing.dtype, packing.dim)
+-- Hands a tile's packed codes on.
+local function put_words(sink, packing, piece, words)
   local row, col = piece.row, piece.col
   if packing.dim == 1 then col = (col - 1) // packing.fields + 1
   else row = (row - 1) // packing.fields + 1 end
@@ -152,13 +159,14 @@ end
 -- Packed codes, scales and zero points.
 local function packed(source, scheme, o, base, wanted, sink)
   local packing, dtype = wanted.packing, wanted.scale_dtype
-  base.codes, base.scale, base.zero, base.scale_dtype = true, true, true, dtype
+  base.words, base.word_dtype, base.word_dim = true, packing.dtype, packing.dim
+  base.scale, base.zero, base.scale_dtype = true, true, dtype
   local done_band
   return each_tile(source, scheme, o, base, function(tile, piece, options, band)
     local result, what, row, col = core.quantize(scheme.grid, tile, options)
     if not result then return failed(source, piece, what, row, col) end
     local scale, zero = result.scale, result.zero
-    local done, message, code = put_words(sink, scheme, packing, piece, result.codes)
+    local done, message, code = put_words(sink, packing, piece, result.words)
     if not done then return nil, message, code end
     if done_band == band then return true end
     done_band = band

@@ -87,6 +87,23 @@ void rondo_check_stop(lua_State *L);
  * work that is begun before Lua is called again. [-0, +1] */
 void *rondo_push_per_thread(lua_State *L, size_t bytes);
 
+/* A rectangle of a tensor in a checkpoint that is read where it is worked on, by any thread; made by
+ * checkpoint:block. */
+typedef struct rondo_block {
+  rondo_dtype dtype;
+  int64_t rows, cols;
+  const struct checkpoint_box *box; /* of the checkpoint, which is the block's user value */
+  uint32_t shard;
+  uint64_t offset, pitch; /* bytes: of the first element in the file; from row to row */
+} rondo_block;
+
+/* The block at idx or NULL. */
+const rondo_block *rondo_test_block(lua_State *L, int idx);
+
+/* Has the block's file open; until Lua is called again, any thread may read from it. */
+bool rondo_block_begin(const rondo_block *block, rondo_error *e);
+bool rondo_block_read(void *block, int64_t first, int64_t rows, void *out, rondo_error *e);
+
 /* The kernels in use; raises when RONDO_ISA asks for what this processor cannot run. */
 const rondo_kernels *rondo_state_kernels(lua_State *L);
 
@@ -100,7 +117,8 @@ void rondo_open_save(lua_State *L);       /* save.c: single files; by the one ab
 void rondo_open_header(lua_State *L);     /* header.c: headers to write; by checkpoint.c, too */
 void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
 void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
-void rondo_open_stats(lua_State *L);      /* stats.c: summaries of tensors of any size */
+void rondo_open_stats(lua_State *L);
+void rondo_open_sums(lua_State *L);      /* stats.c: summaries of tensors of any size */
 void rondo_open_edit(lua_State *L);       /* edit.c: lines edited on a terminal */
 
 /* The module rondo.core. */

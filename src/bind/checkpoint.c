@@ -21,8 +21,9 @@
 
 #define CHECKPOINT_META "rondo.checkpoint"
 #define MAPPING_META "rondo.mapping"
+#define BLOCK_META "rondo.block"
 
-typedef struct {
+typedef struct checkpoint_box {
   rondo_checkpoint *cp; /* NULL when it could not be opened, and once collected */
   bool read;            /* mode "read": tensors are copies */
   int64_t held;         /* bytes that the guard knows of */
@@ -375,6 +376,62 @@ static int checkpoint_read(lua_State *L) {
   return read_rectangle(cp, stored.shard, r, out, &e) ? 1 : rondo_push_error(L, &e);
 }
 
+/* ---- blocks ------------------------------------------------------------------------------ */
+
+/* block(name, first_row, rows, first_col, cols) -> block: as read, but when it is worked on. Raises
+ * where read fails for the name. */
+static int checkpoint_block(lua_State *L) {
+  rondo_checkpoint *cp = check_checkpoint(L);
+  rondo_stored stored;
+  int64_t all_rows, all_cols, row, col, rows, cols;
+  if (!find_tensor(L, cp, &stored)) return 3;
+  matrix_shape(&stored, &all_rows, &all_cols);
+  check_range(L, 3, all_rows, &row, &rows);
+  check_range(L, 5, all_cols, &col, &cols);
+  bool known = stored.dtype == RONDO_F32 || stored.dtype == RONDO_F16 || stored.dtype == RONDO_BF16;
+  luaL_argcheck(L, known, 2, "a tensor of f32, f16 or bf16 is expected");
+  uint64_t size = rondo_dtype_size(stored.dtype), pitch = (uint64_t)all_cols * size;
+  rondo_block *b = lua_newuserdatauv(L, sizeof *b, 1);
+  *b = (rondo_block){.dtype = stored.dtype,
+                     .rows = rows,
+                     .cols = cols,
+                     .box = lua_touserdata(L, 1),
+                     .shard = stored.shard,
+                     .offset =
+                         stored.offset + (uint64_t)(row - 1) * pitch + (uint64_t)(col - 1) * size,
+                     .pitch = pitch};
+  luaL_setmetatable(L, BLOCK_META);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
+const rondo_block *rondo_test_block(lua_State *L, int idx) {
+  return luaL_testudata(L, idx, BLOCK_META);
+}
+
+bool rondo_block_begin(const rondo_block *b, rondo_error *e) {
+  enum { AHEAD = 16 << 20 };
+  if (b->box->cp == NULL) return rondo_fail(e, RONDO_USAGE, "the checkpoint is closed");
+  if (!rondo_checkpoint_share(b->box->cp, b->shard, e)) return false;
+  rondo_checkpoint_read_ahead(b->box->cp, b->offset + (uint64_t)b->rows * b->pitch, AHEAD);
+  return true;
+}
+
+bool rondo_block_read(void *block, int64_t first, int64_t rows, void *out, rondo_error *e) {
+  const rondo_block *b = block;
+  size_t width = (size_t)b->cols * rondo_dtype_size(b->dtype);
+  uint64_t offset = b->offset + (uint64_t)first * b->pitch;
+  if (b->pitch == width) {
+    return rondo_checkpoint_read_shared(b->box->cp, offset, out, (size_t)rows * width, e);
+  }
+  for (int64_t i = 0; i < rows; i++, offset += b->pitch) {
+    char *row = (char *)out + (size_t)i * width;
+    if (!rondo_checkpoint_read_shared(b->box->cp, offset, row, width, e)) return false;
+  }
+  return true;
+}
+
 /* read_bytes(name, offset, count [, out]) -> u8 tensor [count] | nil, message, code. offset: from
  * 0, within the tensor. */
 static int checkpoint_read_bytes(lua_State *L) {
@@ -485,14 +542,21 @@ void rondo_open_checkpoint(lua_State *L) {
                                   {"__len", checkpoint_len},
                                   {"__tostring", checkpoint_tostring},
                                   {NULL, NULL}};
-  static const luaL_Reg methods[] = {
-      {"names", checkpoint_names},     {"groups", checkpoint_groups},
-      {"has", checkpoint_has},         {"info", checkpoint_info},
-      {"resolve", checkpoint_resolve}, {"tensor", checkpoint_tensor},
-      {"read", checkpoint_read},       {"read_bytes", checkpoint_read_bytes},
-      {"files", checkpoint_files},     {"metadata", checkpoint_metadata},
-      {"check", checkpoint_check},     {"fingerprint", checkpoint_fingerprint},
-      {"close", checkpoint_close},     {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"names", checkpoint_names},
+                                     {"groups", checkpoint_groups},
+                                     {"has", checkpoint_has},
+                                     {"info", checkpoint_info},
+                                     {"resolve", checkpoint_resolve},
+                                     {"tensor", checkpoint_tensor},
+                                     {"block", checkpoint_block},
+                                     {"read", checkpoint_read},
+                                     {"read_bytes", checkpoint_read_bytes},
+                                     {"files", checkpoint_files},
+                                     {"metadata", checkpoint_metadata},
+                                     {"check", checkpoint_check},
+                                     {"fingerprint", checkpoint_fingerprint},
+                                     {"close", checkpoint_close},
+                                     {NULL, NULL}};
   new_type(L, MAPPING_META, mapping_meta);
   lua_pop(L, 1);
   new_type(L, CHECKPOINT_META, meta);

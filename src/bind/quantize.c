@@ -88,8 +88,18 @@ static bool is_plain(const rondo_tensor *t, int64_t *count) {
   return row_major && (uintptr_t)t->data % rondo_dtype_size(t->dtype) == 0;
 }
 
-/* The 2-D tensor at idx as a tile whose weights are f32, f16 or bf16. */
+/* The 2-D tensor at idx, or the block of a checkpoint, as a tile whose weights are f32, f16 or
+ * bf16. */
 static rondo_tile check_tile(lua_State *L, int idx) {
+  const rondo_block *block = rondo_test_block(L, idx);
+  if (block != NULL) {
+    return (rondo_tile){.read = rondo_block_read,
+                        .source = (void *)(uintptr_t)block,
+                        .dtype = block->dtype,
+                        .rows = block->rows,
+                        .cols = block->cols,
+                        .row_stride = block->cols};
+  }
   const rondo_tensor *t = rondo_check_tensor(L, idx);
   luaL_argcheck(L, t->rank == 2, idx, "a tensor of rank 2 is expected");
   luaL_argcheck(L, t->shape[1] < 2 || t->stride[1] == 1, idx, "rows must be contiguous");
@@ -197,10 +207,16 @@ static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
 
 /* ---- Outcomes ---- */
 
-/* nil, "weight" or "scale", row, column (1-based, within the tile); memory failures raise. */
+/* nil, "weight" or "scale", row, column (1-based, within the tile), or nil, "read", message, code;
+ * memory failures raise. */
 static int push_place(lua_State *L, const rondo_place *place) {
   if (place->status == RONDO_MEMORY) return luaL_error(L, "not enough memory");
-  if (place->status != RONDO_NONFINITE) return luaL_error(L, "%s", place->error.message);
+  if (place->status != RONDO_NONFINITE) {
+    rondo_push_error(L, &place->error);
+    lua_pushliteral(L, "read");
+    lua_insert(L, -3);
+    return 4;
+  }
   lua_pushnil(L);
   lua_pushstring(L, place->scale ? "scale" : "weight");
   lua_pushinteger(L, place->row + 1);
@@ -208,8 +224,16 @@ static int push_place(lua_State *L, const rondo_place *place) {
   return 4;
 }
 
+/* Has a tile that is read ready for it. From here to the end of the work nothing runs Lua. */
+static bool begin_reading(const rondo_tile *tile, rondo_place *place) {
+  *place = (rondo_place){.status = RONDO_OK};
+  if (tile->read == NULL || rondo_block_begin(tile->source, &place->error)) return true;
+  place->status = place->error.status;
+  return false;
+}
+
 static bool overlaps(const rondo_tile *tile, const void *data, size_t bytes) {
-  if (tile->rows == 0 || tile->cols == 0) return false;
+  if (tile->read != NULL || tile->rows == 0 || tile->cols == 0) return false;
   uintptr_t first = (uintptr_t)tile->data, at = (uintptr_t)data;
   int64_t last = (tile->rows - 1) * tile->row_stride;
   if (last < 0) {
@@ -321,7 +345,7 @@ static int quantize(lua_State *L) {
   }
   rondo_place place;
   q.pool = rondo_state_pool(L); /* last: nothing below runs Lua */
-  bool good = rondo_tile_quantize(&q, &tile, &out, &place);
+  bool good = begin_reading(&tile, &place) && rondo_tile_quantize(&q, &tile, &out, &place);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
   if (sums != NULL) {
@@ -339,7 +363,7 @@ static int ranges(lua_State *L) {
   luaL_argcheck(L, tile.ranges != NULL, 3, "field 'ranges' is missing");
   rondo_place place;
   q.pool = rondo_state_pool(L);
-  bool good = rondo_tile_ranges(&q, &tile, &place);
+  bool good = begin_reading(&tile, &place) && rondo_tile_ranges(&q, &tile, &place);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
   lua_pushboolean(L, true);
@@ -405,7 +429,8 @@ static int losses(lua_State *L) {
   luaL_argcheck(L, loss != NULL, 3, "field 'losses' is missing");
   rondo_place place;
   q.pool = rondo_state_pool(L);
-  bool good = rondo_tile_losses(&q, &tile, ratios->data, (size_t)count, loss, &place);
+  bool good = begin_reading(&tile, &place) &&
+              rondo_tile_losses(&q, &tile, ratios->data, (size_t)count, loss, &place);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
   lua_pushboolean(L, true);
@@ -416,6 +441,7 @@ static int losses(lua_State *L) {
  * are not finite in either are left out. Options: weight. */
 static int squared_error(lua_State *L) {
   rondo_tile x = check_tile(L, 1), y = check_tile(L, 2);
+  luaL_argcheck(L, y.read == NULL, 2, "a tensor is expected");
   luaL_argcheck(L, x.rows == y.rows && x.cols == y.cols, 2, "the tiles' shapes differ");
   own_options(L, 3);
   double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2, WRITE);
@@ -426,7 +452,7 @@ static int squared_error(lua_State *L) {
   q.pool = rondo_state_pool(L);
   double error = sums[0], norm = sums[1];
   rondo_place place;
-  bool good = rondo_tile_error(&q, &x, &y, &error, &norm, &place);
+  bool good = begin_reading(&x, &place) && rondo_tile_error(&q, &x, &y, &error, &norm, &place);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
   sums[0] = error;

@@ -3,8 +3,10 @@
 
 #include "core/error.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 void rondo_checkpoint_close(rondo_checkpoint *cp) {
@@ -110,6 +112,29 @@ bool rondo_checkpoint_read(rondo_checkpoint *cp, uint32_t shard, uint64_t offset
   rondo_path_excerpt shown = rondo_checkpoint_shown(cp, cp->shards[shard].name);
   return use_shard(cp, shard, shown.text, e) &&
          rondo_file_read(cp->file, shown.text, offset, out, size, e);
+}
+
+bool rondo_checkpoint_share(rondo_checkpoint *cp, uint32_t shard, rondo_error *e) {
+  rondo_path_excerpt shown = rondo_checkpoint_shown(cp, cp->shards[shard].name);
+  return use_shard(cp, shard, shown.text, e);
+}
+
+bool rondo_checkpoint_read_shared(const rondo_checkpoint *cp, uint64_t offset, void *out,
+                                  size_t size, rondo_error *e) {
+  rondo_path_excerpt shown = rondo_checkpoint_shown(cp, cp->shards[cp->file_shard].name);
+  return rondo_file_read(cp->file, shown.text, offset, out, size, e);
+}
+
+/* A byte that is not there at once tells that the file is not in the page cache; asking for what is
+ * there already would cost as much as reading it. */
+void rondo_checkpoint_read_ahead(const rondo_checkpoint *cp, uint64_t offset, uint64_t size) {
+  uint64_t end = cp->shards[cp->file_shard].id.size;
+  char byte;
+  struct iovec one = {&byte, 1};
+  if (offset >= end) return;
+  if (size > end - offset) size = end - offset;
+  if (preadv2(cp->file, &one, 1, (off_t)offset, RWF_NOWAIT) == 1) return;
+  posix_fadvise(cp->file, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
 }
 
 bool rondo_checkpoint_map(rondo_checkpoint *cp, uint32_t shard, void **base, rondo_error *e) {

@@ -68,6 +68,15 @@ void rondo_checkpoint_describe(const rondo_checkpoint *cp, uint32_t tensor, rond
 bool rondo_checkpoint_read(rondo_checkpoint *cp, uint32_t shard, uint64_t offset, void *out,
                            size_t size, rondo_error *e);
 
+/* Has a shard's file open for rondo_checkpoint_read_shared, which any thread may call until the
+ * checkpoint is used for anything else. */
+bool rondo_checkpoint_share(rondo_checkpoint *cp, uint32_t shard, rondo_error *e);
+bool rondo_checkpoint_read_shared(const rondo_checkpoint *cp, uint64_t offset, void *out,
+                                  size_t size, rondo_error *e);
+
+/* Asks the system to read ahead where the bytes of a shared shard are not in memory yet. */
+void rondo_checkpoint_read_ahead(const rondo_checkpoint *cp, uint64_t offset, uint64_t size);
+
 /* Maps a shard's file whole, read-only; shards[shard].id.size bytes, for the caller to munmap. */
 bool rondo_checkpoint_map(rondo_checkpoint *cp, uint32_t shard, void **base, rondo_error *e);
 
