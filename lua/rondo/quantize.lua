@@ -117,7 +117,7 @@ local function file_sink(file, advance)
     local cols, size = e.shape[#e.shape] or 1, e.size
     local height, width = tensor.shape[1], tensor.shape[2]
     local at = e.offset + ((row - 1) * cols + col - 1) * size
-    if width == cols or height == 1 then return file:write(at, tensor:contiguous()) end
+    if width == cols or height == 1 then return file:queue(at, tensor:contiguous()) end
     for i = 1, height do
       local done, message, code = file:write(at + (i - 1) * cols * size, tensor:rows(i, i))
       if not done then return nil, message, code end
@@ -126,7 +126,7 @@ local function file_sink(file, advance)
   end
   local function put_bytes(e, tensor, offset)
     advance(tensor.nbytes)
-    return file:write(e.offset + offset, tensor)
+    return file:queue(e.offset + offset, tensor)
   end
   return put, put_bytes
 end

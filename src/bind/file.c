@@ -5,6 +5,8 @@
  *   output:copy(name, source path) -> true         output:publish() -> true [, remark]
  *   output:abort()    output:path()    output:partial()
  *   file:write(offset, string or row-major tensor) -> true         file:close() -> true
+ *   file:queue(offset, row-major tensor) -> true: written while the caller goes on; the tensor is
+ *     not to be changed before the next queue or close, which reports what has gone wrong
  *
  * Both structs lie in their userdata, closed, before anything is opened; closing is idempotent and
  * what __gc and __close do. A file keeps its output alive as its user value. Any call of Lua may
@@ -126,7 +128,7 @@ static int output_file(lua_State *L) {
   const char *name = check_name(L, 2);
   lua_Integer size = luaL_checkinteger(L, 3);
   luaL_argcheck(L, size >= 0, 3, "a size cannot be negative");
-  rondo_output_file *f = lua_newuserdatauv(L, sizeof *f, 1);
+  rondo_output_file *f = lua_newuserdatauv(L, sizeof *f, 2);
   rondo_output_file_init(f);
   f->output = o;
   luaL_setmetatable(L, FILE_META);
@@ -220,6 +222,21 @@ static int file_write(lua_State *L) {
   return push_result(L, ok, &e);
 }
 
+/* The tensor that is being written is the file's second user value. */
+static int file_queue(lua_State *L) {
+  rondo_output_file *f = check_file(L);
+  lua_Integer offset = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, offset >= 0, 2, "an offset cannot be negative");
+  const rondo_tensor *t = rondo_check_tensor(L, 3);
+  luaL_argcheck(L, rondo_tensor_is_row_major(t), 3,
+                "a row-major tensor is needed; copy this view first");
+  rondo_error e;
+  bool ok = rondo_output_file_queue(f, (uint64_t)offset, t->data, rondo_tensor_bytes(t), &e);
+  lua_pushvalue(L, 3);
+  lua_setiuservalue(L, 1, 2);
+  return push_result(L, ok, &e);
+}
+
 static int file_close(lua_State *L) {
   rondo_output_file *f = check_file(L);
   rondo_error e;
@@ -254,7 +271,7 @@ void rondo_open_file(lua_State *L) {
       {"abort", output_abort},     {"path", output_path},
       {"partial", output_partial}, {NULL, NULL}};
   static const luaL_Reg file_methods[] = {
-      {"write", file_write}, {"close", file_close}, {NULL, NULL}};
+      {"write", file_write}, {"queue", file_queue}, {"close", file_close}, {NULL, NULL}};
   make_class(L, OUTPUT_META, output_methods, output_gc, output_abort);
   make_class(L, FILE_META, file_methods, file_drop, file_drop);
   lua_pushcfunction(L, output);

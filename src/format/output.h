@@ -8,6 +8,7 @@
 #define RONDO_FORMAT_OUTPUT_H
 
 #include "format/partial.h"
+#include "format/writer.h"
 
 #include <sys/types.h>
 
@@ -60,6 +61,7 @@ typedef struct rondo_output_file {
   uint64_t size;
   rondo_output_range *written; /* sorted, with gaps between them */
   size_t count, room;
+  rondo_writer *writer; /* NULL until something is queued */
   char name[RONDO_NAME_SIZE];
 } rondo_output_file;
 
@@ -76,6 +78,11 @@ bool rondo_output_file_open(rondo_output_file *f, rondo_output *o, const char *n
 
 /* Writes count bytes at offset. RONDO_USAGE when they do not fit into the file's size. */
 bool rondo_output_file_write(rondo_output_file *f, uint64_t offset, const void *bytes,
+                             uint64_t count, rondo_error *e);
+
+/* The same, but the bytes are written while the caller goes on: they stay as they are until the
+ * next queue or close of this file, which reports what has gone wrong meanwhile. */
+bool rondo_output_file_queue(rondo_output_file *f, uint64_t offset, const void *bytes,
                              uint64_t count, rondo_error *e);
 
 /* Checks that every byte was written, and syncs. */

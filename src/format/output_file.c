@@ -107,40 +107,44 @@ static bool add_range(rondo_output_file *f, uint64_t begin, uint64_t end) {
   return true;
 }
 
-/* 0 or an errno. Linux writes at most 2 GiB at a time. */
-static int write_all(int file, uint64_t offset, const char *bytes, uint64_t count) {
-  enum { LARGEST = 1 << 30 };
-  while (count > 0) {
-    ssize_t n = pwrite(file, bytes, count < LARGEST ? count : LARGEST, (off_t)offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return n < 0 ? errno : EIO;
-    offset += (uint64_t)n;
-    bytes += n;
-    count -= (uint64_t)n;
-  }
-  return 0;
-}
-
 static bool check_open(const rondo_output_file *f, rondo_error *e) {
   if (f->file < 0) return rondo_fail(e, RONDO_USAGE, "the file is closed");
   return rondo_output_check(f->output, e);
 }
 
-bool rondo_output_file_write(rondo_output_file *f, uint64_t offset, const void *bytes,
-                             uint64_t count, rondo_error *e) {
+static bool check_place(const rondo_output_file *f, uint64_t offset, uint64_t count,
+                        rondo_error *e) {
   if (!check_open(f, e)) return false;
   if (count > f->size || offset > f->size - count) {
     return rondo_fail(e, RONDO_USAGE,
                       "%" PRIu64 " bytes at %" PRIu64 " do not fit into %s, which has %" PRIu64,
                       count, offset, rondo_path_tail(f->name), f->size);
   }
+  return true;
+}
+
+bool rondo_output_file_write(rondo_output_file *f, uint64_t offset, const void *bytes,
+                             uint64_t count, rondo_error *e) {
+  if (!check_place(f, offset, count, e)) return false;
   if (count == 0) return true;
-  int errnum = write_all(f->file, offset, bytes, count);
+  int errnum = rondo_write_all(f->file, offset, bytes, count);
+  if (errnum == 0 && !add_range(f, offset, offset + count)) errnum = ENOMEM;
+  return errnum == 0 || fail_errno(f->output, f->name, errnum, e);
+}
+
+bool rondo_output_file_queue(rondo_output_file *f, uint64_t offset, const void *bytes,
+                             uint64_t count, rondo_error *e) {
+  if (!check_place(f, offset, count, e)) return false;
+  if (count == 0) return true;
+  if (f->writer == NULL) f->writer = rondo_writer_start();
+  if (f->writer == NULL) return rondo_output_file_write(f, offset, bytes, count, e);
+  int errnum = rondo_writer_put(f->writer, f->file, offset, bytes, count);
   if (errnum == 0 && !add_range(f, offset, offset + count)) errnum = ENOMEM;
   return errnum == 0 || fail_errno(f->output, f->name, errnum, e);
 }
 
 static void release(rondo_output_file *f) {
+  rondo_writer_stop(f->writer);
   if (f->file >= 0) close(f->file);
   free(f->written);
   rondo_output_file_init(f);
@@ -161,6 +165,8 @@ static bool check_written(rondo_output_file *f, rondo_error *e) {
 
 static bool finish(rondo_output_file *f, rondo_error *e) {
   struct stat s;
+  int errnum = f->writer == NULL ? 0 : rondo_writer_wait(f->writer);
+  if (errnum != 0) return fail_errno(f->output, f->name, errnum, e);
   if (!check_written(f, e)) return false;
   if (fsync(f->file) != 0 || fstat(f->file, &s) != 0) {
     return fail_errno(f->output, f->name, errno, e);

@@ -1,0 +1,130 @@
+/* writer.c - the thread that writes. One mutex, one condition for both directions. */
+#include "format/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct rondo_writer {
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  pthread_t thread;
+  pid_t owner;
+  bool busy, closing;
+  int errnum, file;
+  uint64_t offset, count;
+  const void *bytes;
+};
+
+/* Linux writes at most 2 GiB at a time. */
+int rondo_write_all(int file, uint64_t offset, const void *bytes, uint64_t count) {
+  enum { LARGEST = 1 << 30 };
+  const char *at = bytes;
+  while (count > 0) {
+    ssize_t n = pwrite(file, at, count < LARGEST ? count : LARGEST, (off_t)offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return n < 0 ? errno : EIO;
+    offset += (uint64_t)n;
+    at += n;
+    count -= (uint64_t)n;
+  }
+  return 0;
+}
+
+/* The disk begins with what has been written, so that little is left to sync at the end; where that
+ * cannot be asked for, nothing is lost. */
+static int write_one(const rondo_writer *w) {
+  int errnum = rondo_write_all(w->file, w->offset, w->bytes, w->count);
+  if (errnum == 0) {
+    (void)sync_file_range(w->file, (off_t)w->offset, (off_t)w->count, SYNC_FILE_RANGE_WRITE);
+  }
+  return errnum;
+}
+
+static void *writer_main(void *argument) {
+  rondo_writer *w = argument;
+  pthread_mutex_lock(&w->mutex);
+  for (;;) {
+    while (!w->busy && !w->closing) pthread_cond_wait(&w->changed, &w->mutex);
+    if (!w->busy) break;
+    pthread_mutex_unlock(&w->mutex);
+    int errnum = write_one(w);
+    pthread_mutex_lock(&w->mutex);
+    if (w->errnum == 0) w->errnum = errnum;
+    w->busy = false;
+    pthread_cond_broadcast(&w->changed);
+  }
+  pthread_mutex_unlock(&w->mutex);
+  return NULL;
+}
+
+/* Signals are the host's; those that a thread's own fault raises stay with it. */
+static bool start_thread(rondo_writer *w) {
+  static const int own[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+  sigset_t most, saved;
+  sigfillset(&most);
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&most, own[i]);
+  pthread_sigmask(SIG_SETMASK, &most, &saved);
+  bool started = pthread_create(&w->thread, NULL, writer_main, w) == 0;
+  pthread_sigmask(SIG_SETMASK, &saved, NULL);
+  return started;
+}
+
+rondo_writer *rondo_writer_start(void) {
+  rondo_writer *w = calloc(1, sizeof *w);
+  if (w == NULL) return NULL;
+  pthread_mutex_init(&w->mutex, NULL);
+  pthread_cond_init(&w->changed, NULL);
+  w->owner = getpid();
+  if (start_thread(w)) return w;
+  pthread_cond_destroy(&w->changed);
+  pthread_mutex_destroy(&w->mutex);
+  free(w);
+  return NULL;
+}
+
+/* Waits for the write under way. The mutex is held before and after. */
+static int settle(rondo_writer *w) {
+  while (w->busy) pthread_cond_wait(&w->changed, &w->mutex);
+  return w->errnum;
+}
+
+int rondo_writer_put(rondo_writer *w, int file, uint64_t offset, const void *bytes,
+                     uint64_t count) {
+  pthread_mutex_lock(&w->mutex);
+  int errnum = settle(w);
+  if (errnum == 0) {
+    w->file = file;
+    w->offset = offset;
+    w->bytes = bytes;
+    w->count = count;
+    w->busy = true;
+    pthread_cond_broadcast(&w->changed);
+  }
+  pthread_mutex_unlock(&w->mutex);
+  return errnum;
+}
+
+int rondo_writer_wait(rondo_writer *w) {
+  pthread_mutex_lock(&w->mutex);
+  int errnum = settle(w);
+  pthread_mutex_unlock(&w->mutex);
+  return errnum;
+}
+
+void rondo_writer_stop(rondo_writer *w) {
+  if (w == NULL || w->owner != getpid()) return;
+  pthread_mutex_lock(&w->mutex);
+  settle(w);
+  w->closing = true;
+  pthread_cond_broadcast(&w->changed);
+  pthread_mutex_unlock(&w->mutex);
+  pthread_join(w->thread, NULL);
+  pthread_cond_destroy(&w->changed);
+  pthread_mutex_destroy(&w->mutex);
+  free(w);
+}
