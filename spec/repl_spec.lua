@@ -90,6 +90,7 @@ s nix()\n
 e error: attempt to call a nil value (global 'nix')
 s 6 * 7\n
 e 42
+e >\x20
 s \x04
 ]]
     assert.equal(0, code, text)
@@ -101,6 +102,7 @@ s \x04
 e >
 s "a" .. "b" .. "c"\n
 e "abc"
+e >\x20
 s \x04
 ]], { term = "dumb" })
     assert.equal(0, code, text)
@@ -127,6 +129,7 @@ e 42
 s \x03
 s "still" .. " here"\n
 e "still here"
+e >\x20
 s \x04
 ]]):format(code))
       assert.equal(0, status, text)
@@ -147,6 +150,7 @@ s print(i)\x03
 e ^C
 s "ok" .. "ay"\n
 e "okay"
+e >\x20
 s \x04
 ]]
     assert.equal(0, code, text)
@@ -164,6 +168,7 @@ s \x03
 e ^C
 s "scr\t .. "!"\n
 e "script!"
+e >\x20
 s \x04
 ]]
     assert.equal(0, code, text)
@@ -174,6 +179,7 @@ s \x04
 e >\x20
 s "first" .. " line"\n
 e "first line"
+e >\x20
 s \x04
 ]]
     assert.equal(0, code, text)
@@ -185,6 +191,7 @@ s \x1b[A
 e "first" .. " line"
 s \n
 e "first line"
+e >\x20
 s \x04
 ]]
     assert.equal(0, code, text)

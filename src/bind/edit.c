@@ -311,6 +311,7 @@ static int editor_read(lua_State *L) {
   int length = 0;
   locale_t before = enter(e);
   follow_window(e);
+  lib.el_set(e->edit, EL_PREP_TERM, 1); /* before the prompt is there, keys are keys */
   const char *line = lib.el_gets(e->edit, &length);
   if (line != NULL && length > 0) remember(e, line);
   leave(before);
