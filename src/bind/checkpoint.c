@@ -537,6 +537,7 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *meta) {
 
 void rondo_open_checkpoint(lua_State *L) {
   static const luaL_Reg mapping_meta[] = {{"__gc", mapping_release}, {NULL, NULL}};
+  static const luaL_Reg block_meta[] = {{NULL, NULL}};
   static const luaL_Reg meta[] = {{"__gc", checkpoint_gc},
                                   {"__close", checkpoint_close},
                                   {"__len", checkpoint_len},
@@ -558,6 +559,8 @@ void rondo_open_checkpoint(lua_State *L) {
                                      {"close", checkpoint_close},
                                      {NULL, NULL}};
   new_type(L, MAPPING_META, mapping_meta);
+  lua_pop(L, 1);
+  new_type(L, BLOCK_META, block_meta);
   lua_pop(L, 1);
   new_type(L, CHECKPOINT_META, meta);
   lua_newtable(L);
