@@ -29,7 +29,7 @@ local withheld = { "io", "debug", "package", "dofile", "loadfile", "print" }
 local require, load, setmetatable, rawget, type = require, load, setmetatable, rawget, type
 local select, error, collectgarbage, tostring = select, error, collectgarbage, tostring
 local real_metatable, getmetatable, pairs = debug.getmetatable, getmetatable, pairs
-local pcall, tonumber, rawlen = pcall, tonumber, rawlen
+local pcall, tonumber, rawlen, required = pcall, tonumber, rawlen, package.loaded
 local tointeger, max, log = math.tointeger, math.max, math.log
 
 local function copy(library, names)
@@ -60,19 +60,21 @@ local function limited_threads(n)
   error("a script without trust cannot set the number of threads", 2)
 end
 
--- The copy of rondo itself, which gets its modules by `load` when they are first used.
+-- The copy of rondo itself; what it loads at first use it loads through the copy, too.
 local function copy_rondo(load_module)
   local module = require "rondo"
-  local rondo = copy_all(module)
-  rondo.threads = limited_threads
-  for name, value in pairs(rondo) do
-    if type(value) == "table" then rondo[name] = load_module("rondo." .. name) end
+  local function copy_field(name, value)
+    if type(value) ~= "table" or real_metatable(value) ~= nil then return value end
+    local is_module = required["rondo." .. name] == value
+    return is_module and load_module("rondo." .. name) or copy_module(value)
   end
+  local rondo = {}
+  for name, value in pairs(module) do rondo[name] = copy_field(name, value) end
+  rondo.threads = limited_threads
   return setmetatable(rondo, { __metatable = "locked", __index = function(self, name)
-    if not pcall(function() return module[name] end) then
-      error(("rondo has no field '%s'"):format(tostring(name)), 2)
-    end
-    self[name] = load_module("rondo." .. name)
+    local there, value = pcall(function() return module[name] end)
+    if not there then error(("rondo has no field '%s'"):format(tostring(name)), 2) end
+    self[name] = copy_field(name, value)
     return self[name]
   end })
 end
