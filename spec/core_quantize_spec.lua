@@ -33,7 +33,7 @@ describe("core.quantize", function()
             grid, tile, { values = core.zeros { 4, 31 } })
     refuses("'codes' must be a writable", core.quantize, grid, tile,
             { codes = core.zeros { 4, 32 } })
-    refuses("'sums' must be a writable", core.quantize, grid, tile, { sums = core.zeros { 2 } })
+    refuses("'sums' must come from", core.quantize, grid, tile, { sums = core.zeros { 2 } })
     refuses("'values' must be a writable", core.quantize, grid, tile, { values = 1 })
     local other = core.zeros({ 8, 32 })
     assert(core.quantize(grid, other:rows(1, 4), { values = other:rows(5, 8) }))

@@ -135,8 +135,8 @@ describe("quantize", function()
   end
 
   it("gives the same bytes however small the tiles are", function()
-    local limit = tiles.limit
-    finally(function() tiles.limit = limit end)
+    local limit, columns = tiles.limit, tiles.columns
+    finally(function() tiles.limit, tiles.columns = limit, columns end)
     local formats = { { format = "fake" }, { format = "packed" },
                       { format = "packed", compression_dim = 0, compression_dtype = "int8" },
                       { format = "packed", compression_dtype = "int64", scale_dtype = "float16" } }
@@ -148,7 +148,7 @@ describe("quantize", function()
         if o.mse_search and o.format == "packed" then o.mse_search = nil end
         local first
         for _, size in ipairs { limit, 100, 7 } do
-          tiles.limit = size
+          tiles.limit, tiles.columns = size, size == 7 and 1 or columns
           local out = fresh()
           assert(rondo.quantize(source, out, o))
           local bytes = read_file(out .. "/model.safetensors")
@@ -284,6 +284,36 @@ describe("quantize", function()
     end
   end)
 
+  it("reports exactly what a comparison finds, however either is cut", function()
+    local model, out = fresh(), fresh()
+    assert(lfs.mkdir(model))
+    assert(rondo.safetensors.save(model .. "/model.safetensors", {
+      ["h.0.attn.c_attn.weight"] = rondo.randn({ 300, 900 }, 1),
+      ["h.1.mlp.experts.down_proj"] = rondo.randn({ 3, 70, 530 }, 2):to("bf16"),
+      ["h.2.fc.weight"] = rondo.randn({ 400, 777 }, 3):to("f16"),
+    }))
+    write_file(model .. "/config.json", '{"model_type": "gpt2"}')
+    local limit = tiles.limit
+    finally(function() tiles.limit = limit end)
+    for _, options in ipairs { { group_size = -1 }, { group_size = 100 }, { group_dim = 0 } } do
+      options.overwrite = true
+      for _, size in ipairs { limit, 70000 } do
+        tiles.limit = size
+        local report = assert(rondo.quantize(model, out, options))
+        tiles.limit = limit
+        local found = assert(rondo.compare(model, out))
+        assert.equal(3, #report.layers)
+        for i, layer in ipairs(report.layers) do
+          assert.equal(layer.name, found.layers[i].name)
+          assert.equal(layer.mse, found.layers[i].mse)
+          assert.equal(layer.relative_error, found.layers[i].relative_error)
+        end
+        assert.equal(report.totals.mse, found.totals.mse)
+        assert.equal(report.totals.relative_error, found.totals.relative_error)
+      end
+    end
+  end)
+
   it("quantizes by configuration and leaves out what is excluded", function()
     local m, out = assert(rondo.open(source)), fresh()
     assert(rondo.quantize(m, out, {
@@ -373,9 +403,9 @@ describe("quantize", function()
     assert.equal(total, last)
     assert.is_true(calls >= 10)
     -- Within a large tensor too.
-    local limit, small = tiles.limit, calls
-    finally(function() tiles.limit = limit end)
-    tiles.limit, calls, last = 64, 0, 0
+    local limit, columns, small = tiles.limit, tiles.columns, calls
+    finally(function() tiles.limit, tiles.columns = limit, columns end)
+    tiles.limit, tiles.columns, calls, last = 64, 1, 0, 0
     assert(rondo.quantize(source, fresh(), { progress = function(done)
       assert.is_true(done >= last)
       calls, last = calls + 1, done
@@ -409,19 +439,35 @@ describe("quantize", function()
 end)
 
 describe("tiles", function()
-  it("cover a matrix once, in whole words and groups", function()
+  it("cover a matrix once, in whole words and groups, and are cut at certain columns", function()
+    local columns = tiles.columns
+    finally(function() tiles.columns = columns end)
     for _, o in ipairs {
-      { rows = 7, cols = 23, group_dim = 1, group = 5, row_align = 1, col_align = 4, limit = 40 },
-      { rows = 7, cols = 23, group_dim = 0, group = 3, row_align = 2, col_align = 1, limit = 30 },
-      { rows = 50, cols = 3, group_dim = 0, group = 50, row_align = 1, col_align = 1, limit = 20 },
-      { rows = 2, cols = 99, group_dim = 1, group = 99, row_align = 1, col_align = 8, limit = 20 },
+      { rows = 7, cols = 23, group_dim = 1, group = 5, row_align = 1, col_align = 4, limit = 40,
+        columns = 1 },
+      { rows = 7, cols = 23, group_dim = 0, group = 3, row_align = 2, col_align = 1, limit = 30,
+        columns = 1 },
+      { rows = 50, cols = 3, group_dim = 0, group = 50, row_align = 1, col_align = 1, limit = 20,
+        columns = 1 },
+      { rows = 2, cols = 99, group_dim = 1, group = 99, row_align = 1, col_align = 8, limit = 20,
+        columns = 1 },
+      { rows = 3, cols = 900, group_dim = 1, group = 40, row_align = 1, col_align = 1,
+        limit = 800 },
+      { rows = 3, cols = 900, group_dim = 1, group = 900, row_align = 1, col_align = 8,
+        limit = 800 },
+      { rows = 5, cols = 900, group_dim = 0, group = 3, row_align = 2, col_align = 1,
+        limit = 2000 },
+      { rows = 5, cols = 600, group_dim = 0, group = 5, row_align = 1, col_align = 1,
+        limit = 300 },
     } do
       o.whole_groups = 1
+      tiles.columns = o.columns or columns
       local seen, cells = {}, 0
       for band in tiles.bands(o.rows, o.cols, o) do
         for _, piece in ipairs(band.pieces or { band }) do
           assert.equal(0, (piece.row - 1) % o.row_align)
           assert.equal(0, (piece.col - 1) % o.col_align)
+          assert.equal(0, (piece.col - 1) % tiles.columns)
           if not band.pieces then
             local along = o.group_dim == 1 and piece.col or piece.row
             assert.equal(0, (along - 1) % o.group)

@@ -68,7 +68,7 @@ end
 local function compare_layers(a, b, advance)
   local entry = { name = a.name, shape = a.shape, dtype_a = a.dtype, dtype_b = b.dtype,
                   quantized_a = a.quantized, quantized_b = b.quantized }
-  local state = { sums = core.zeros({ 2 }, "f64"), difference = core.zeros({ 3 }, "f64") }
+  local state = { sums = core.sums(), difference = core.zeros({ 3 }, "f64") }
   local x, y = a.source, b.source
   local done, message, code = each_pair(x, y, function(tile_a, tile_b)
     add_tiles(tile_a, tile_b, state)
@@ -77,7 +77,7 @@ local function compare_layers(a, b, advance)
   if not done then return nil, ("%s: %s"):format(a.name, message), code end
   entry.weights = x.rows * x.cols
   take_differences(entry, state)
-  entry.error, entry.norm = state.sums[1], state.sums[2]
+  entry.error, entry.norm = state.sums:values()
   return errors(entry, entry.error, entry.norm, entry.weights)
 end
 
@@ -220,14 +220,15 @@ end
 -- Sums over layers for which `wanted` holds.
 local function sum_layers(layers, wanted)
   local total = { layers = 0, weights = 0, incomparable = 0 }
-  local error, norm = 0.0, 0.0
+  local sums = core.sums()
   for _, entry in ipairs(layers) do
     if wanted(entry) then
       total.layers, total.weights = total.layers + 1, total.weights + entry.weights
       total.incomparable = total.incomparable + entry.incomparable
-      error, norm = error + entry.error, norm + entry.norm
+      sums:add(entry.error, entry.norm)
     end
   end
+  local error, norm = sums:values()
   return errors(total, error, norm, total.weights)
 end
 

@@ -66,7 +66,7 @@ function execute.quantize(job, keep, put, tick)
   for _, e in ipairs(job.entries) do by_role[e.role] = e end
   local ratio, message, code = execute.ratio(job, keep, tick)
   if not ratio then return nil, message, code end
-  local sums = core.zeros({ 2 }, "f64")
+  local sums = core.sums()
   local wanted = { ratio = ratio, keep = keep, sums = sums, packing = job.packing,
                    scale_dtype = job.scale_dtype }
   if not job.packing then wanted.values_dtype = job.entries[1].dtype end
@@ -80,7 +80,8 @@ function execute.quantize(job, keep, put, tick)
     done, message, code = stream.quantize(source.slice(whole, slice), job.scheme, wanted, sink)
     if not done then return nil, located(job, slice, whole.slices, message), code end
   end
-  return { ratio = ratio, error = sums[1], norm = sums[2] }
+  local error, norm = sums:values()
+  return { ratio = ratio, error = error, norm = norm }
 end
 
 --- Copies a tensor bit for bit.

@@ -70,13 +70,14 @@ end
 -- @return { schema, rondo, options, source, layers, totals, copied_files, left_files }; layers is a
 --         rondo.sequence
 function report.make(made, results)
-  local numbers, error, norm = {}, 0, 0
+  local numbers, sums = {}, core.sums()
   for i, decision in ipairs(made.decisions) do
     if decision.action == "quantize" then
       numbers[#numbers + 1] = i
-      error, norm = error + results.error[i], norm + results.norm[i]
+      sums:add(results.error[i], results.norm[i])
     end
   end
+  local error, norm = sums:values()
   local layers = sequence.new(#numbers, function(k) return layer_of(made, numbers[k], results) end)
   local t = made.totals
   local totals = errors({ layers = t.quantized, tensors = t.tensors, weights = t.weights,

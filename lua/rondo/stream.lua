@@ -177,9 +177,9 @@ end
 
 --- Quantizes a matrix.
 -- @param scheme  a rondo.scheme
--- @param wanted  ratio: clip ratio; keep: let NaN and infinity pass; sums: f64 [2] to which squared
---                error and squared norm are added; and either values_dtype (fake-quantized values)
---                or packing { dtype, dim, fields } with scale_dtype
+-- @param wanted  ratio: clip ratio; keep: let NaN and infinity pass; sums: of core.sums, to which
+--                squared error and squared norm are added; and either values_dtype (fake-quantized
+--                values) or packing { dtype, dim, fields } with scale_dtype
 -- @param sink    see the head of this file
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)

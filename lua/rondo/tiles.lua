@@ -8,9 +8,12 @@
 
 local tiles = {}
 
--- Weights in a tile; some 16 MiB of f32. A constant: sums are folded tile by tile, and must not
+-- Weights in a tile; some 16 MiB of f32. A constant: losses are folded tile by tile, and must not
 -- depend on the machine.
 tiles.limit = 4 * 1024 * 1024
+-- Columns are cut at multiples of this: the core sums errors over so many of a row first, so that
+-- those of a matrix do not depend on its tiles.
+tiles.columns = 256
 local MOST_ROWS = 65536 -- per tile: narrow matrices have bookkeeping per row
 
 local function gcd(a, b)
@@ -31,7 +34,7 @@ end
 local function cut(band, o, limit)
   local pieces = {}
   if o.group_dim == 1 then
-    local width = multiple(limit // band.rows, o.col_align)
+    local width = multiple(limit // band.rows, lcm(o.col_align, tiles.columns))
     for col = 1, band.cols, width do
       pieces[#pieces + 1] = { row = band.row, rows = band.rows, col = band.col + col - 1,
                               cols = math.min(width, band.cols - col + 1), offset = col - 1 }
@@ -58,6 +61,7 @@ function tiles.bands(rows, cols, o)
   local along = lcm(o.group * o.whole_groups, o.group_dim == 1 and o.col_align or o.row_align)
   local unit_rows, unit_cols = o.row_align, o.col_align
   if o.group_dim == 1 then unit_cols = along else unit_rows = along end
+  unit_cols = lcm(unit_cols, tiles.columns)
   unit_rows, unit_cols = math.min(unit_rows, rows), math.min(unit_cols, cols)
   local whole = unit_rows * unit_cols <= limit
   local height, width = unit_rows, unit_cols
@@ -70,7 +74,7 @@ function tiles.bands(rows, cols, o)
       width = multiple(limit // unit_rows, unit_cols)
     end
   elseif o.group_dim == 0 then
-    width = math.min(multiple(limit // (4 * o.row_align), o.col_align), cols)
+    width = math.min(multiple(limit // (4 * o.row_align), unit_cols), cols)
   end
   local row, col = 1, 1
   return function()

@@ -42,7 +42,7 @@ for _, g in ipairs(grids) do
       local w = weights(shape[1], shape[2], i):to(dtype)
       for _, dim in ipairs { 0, 1 } do
         for _, group in ipairs { 1, 5, 32, 100000 } do
-          local sums = core.zeros({ 2 }, "f64")
+          local sums = core.sums()
           local losses = core.zeros({ 3 }, "f64")
           local o = { group_size = group, group_dim = dim, values = true, values_dtype = dtype,
                       codes = true, scale = true, zero = true, sums = sums, losses = losses,
@@ -50,7 +50,7 @@ for _, g in ipairs(grids) do
           local q = assert(core.quantize(grid, w, o))
           assert(core.losses(grid, w, o))
           print(g[1], g[2], shape[1] .. "x" .. shape[2], dtype, dim, group, digest(q.values),
-                digest(q.codes), digest(q.scale), q.zero and digest(q.zero) or "-", digest(sums),
+                digest(q.codes), digest(q.scale), q.zero and digest(q.zero) or "-", ("%a %a"):format(sums:values()),
                 digest(losses))
         end
       end

@@ -117,8 +117,8 @@ void rondo_open_save(lua_State *L);       /* save.c: single files; by the one ab
 void rondo_open_header(lua_State *L);     /* header.c: headers to write; by checkpoint.c, too */
 void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
 void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
-void rondo_open_stats(lua_State *L);
-void rondo_open_sums(lua_State *L);      /* stats.c: summaries of tensors of any size */
+void rondo_open_stats(lua_State *L);      /* stats.c: summaries of tensors of any size */
+void rondo_open_sums(lua_State *L);       /* sums.c: sums behind errors */
 void rondo_open_edit(lua_State *L);       /* edit.c: lines edited on a terminal */
 
 /* The module rondo.core. */

@@ -2,6 +2,7 @@
  * half (rondo.rtn, rondo.plan); here they are only kept from doing harm: every size and dtype is
  * verified before a kernel sees it. */
 #include "bind/bind.h"
+#include "bind/sums.h"
 
 #include "core/checked.h"
 #include "core/dtype.h"
@@ -315,8 +316,8 @@ static void words_field(lua_State *L, const rondo_quantizer *q, const rondo_tile
 /* quantize(grid, tile, options) -> { values, codes, words, scale, zero }, or nil, what, row,
  * column. Wanted outputs are true (new) or tensors (filled): values (of values_dtype, default f32)
  * and codes [rows, cols]; words, the codes packed as by pack (word_dtype, default i32; word_dim,
- * default 1); scale f32 and zero u8 [rows, groups] ([groups, cols] for group_dim 0). sums: f64 [2],
- * to which the squared error and the squared norm are added. */
+ * default 1); scale f32 and zero u8 [rows, groups] ([groups, cols] for group_dim 0). sums: of
+ * core.sums, to which the squared error and the squared norm are added. */
 static int quantize(lua_State *L) {
   rondo_tile tile;
   rondo_quantizer q = check_quantizer(L, &tile);
@@ -337,21 +338,16 @@ static int quantize(lua_State *L) {
       out.zeros = output_field(L, &tile, "zero", RONDO_U8, rows, cols);
     }
   }
-  double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2, WRITE);
-  out.want_error = sums != NULL;
+  rondo_sums *sums = rondo_sums_field(L, 3);
   if (sums != NULL) {
-    out.error = sums[0];
-    out.norm = sums[1];
+    out.error = &sums->error;
+    out.norm = &sums->norm;
   }
   rondo_place place;
   q.pool = rondo_state_pool(L); /* last: nothing below runs Lua */
   bool good = begin_reading(&tile, &place) && rondo_tile_quantize(&q, &tile, &out, &place);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
-  if (sums != NULL) {
-    sums[0] = out.error;
-    sums[1] = out.norm;
-  }
   return 1;
 }
 
@@ -437,26 +433,24 @@ static int losses(lua_State *L) {
   return 1;
 }
 
-/* squared_error(x, y, options): adds sum (x-y)^2 and sum x^2 to options.sums (f64 [2]); places that
- * are not finite in either are left out. Options: weight. */
+/* squared_error(x, y, options): adds sum (x-y)^2 and sum x^2 to options.sums (of core.sums); places
+ * that are not finite in either are left out. Options: weight. */
 static int squared_error(lua_State *L) {
   rondo_tile x = check_tile(L, 1), y = check_tile(L, 2);
   luaL_argcheck(L, y.read == NULL, 2, "a tensor is expected");
   luaL_argcheck(L, x.rows == y.rows && x.cols == y.cols, 2, "the tiles' shapes differ");
   own_options(L, 3);
-  double *sums = buffer_field(L, 3, "sums", RONDO_F64, 2, WRITE);
+  rondo_sums *sums = rondo_sums_field(L, 3);
   luaL_argcheck(L, sums != NULL, 3, "field 'sums' is missing");
   x.weight = weight_field(L, 3, x.cols);
   rondo_quantizer q = {.kernels = rondo_state_kernels(L), .group_dim = 1, .scale_dtype = RONDO_F32};
   q.group_size = x.cols > 0 ? x.cols : 1;
   q.pool = rondo_state_pool(L);
-  double error = sums[0], norm = sums[1];
   rondo_place place;
-  bool good = begin_reading(&x, &place) && rondo_tile_error(&q, &x, &y, &error, &norm, &place);
+  bool good =
+      begin_reading(&x, &place) && rondo_tile_error(&q, &x, &y, &sums->error, &sums->norm, &place);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
-  sums[0] = error;
-  sums[1] = norm;
   return 0;
 }
 

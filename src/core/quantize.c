@@ -101,7 +101,7 @@ bool rondo_job_finish_params(job *j, scratch *s, int64_t n, int64_t *bad, bool *
 /* ---- Results ---- */
 
 bool rondo_job_wants_values(const job *j) {
-  return j->out->values != NULL || j->out->want_error;
+  return j->out->values != NULL || j->out->error != NULL;
 }
 
 /* Codes come from the f32 scale, values from the one that is stored beside the codes. */
@@ -129,7 +129,7 @@ void rondo_job_finish_piece(job *j, scratch *s, int64_t row, int64_t col, int64_
     stored = (unsigned char *)out->values + (size_t)(row * j->tile->cols + col) * size;
     k->from_f32[out->values_dtype](y, stored, (size_t)n);
   }
-  if (out->want_error) {
+  if (out->error != NULL) {
     const float *weight = j->tile->weight == NULL ? NULL : j->tile->weight + col;
     double *sums = j->block_sums + 2 * (row * j->blocks + col / RONDO_ERROR_BLOCK);
     if (stored != NULL && out->values_dtype != RONDO_F32) {
@@ -261,7 +261,7 @@ static scratch *worker_scratch(job *j, int worker) {
 }
 
 static bool reserve(job *j) {
-  bool sums = j->purpose == ERRORS || (j->purpose == QUANTIZE && j->out->want_error);
+  bool sums = j->purpose == ERRORS || (j->purpose == QUANTIZE && j->out->error != NULL);
   j->scratch = calloc((size_t)rondo_pool_threads(j->q->pool), sizeof *j->scratch);
   j->blocks = ceil_div_i64(j->tile->cols, RONDO_ERROR_BLOCK);
   if (sums) j->block_sums = calloc((size_t)(j->tile->rows * j->blocks), 2 * sizeof(double));
@@ -388,28 +388,14 @@ static bool run(job *j, rondo_place *place) {
   return judge(j, place);
 }
 
-/* Folding is a task too, for its floating-point environment. */
-static void add_sums_task(void *context, size_t task, int worker) {
-  (void)task;
-  (void)worker;
-  const job *j = context;
-  const double *sums = j->block_sums;
-  for (int64_t row = 0; row < j->tile->rows; row++) {
-    double error = 0, norm = 0;
-    for (int64_t block = 0; block < j->blocks; block++, sums += 2) {
-      error += sums[0];
-      norm += sums[1];
-    }
-    *j->error += error;
-    *j->norm += norm;
+/* Blocks of columns are summed the same way whatever the tile is, and what adds them up is exact:
+ * the sums of a matrix do not depend on its tiles, where those are cut between blocks. */
+static void add_sums(const job *j, rondo_exact_sum *error, rondo_exact_sum *norm) {
+  size_t count = j->block_sums == NULL ? 0 : (size_t)(j->tile->rows * j->blocks);
+  for (size_t i = 0; i < count; i++) {
+    rondo_exact_sum_add(error, j->block_sums[2 * i]);
+    rondo_exact_sum_add(norm, j->block_sums[2 * i + 1]);
   }
-}
-
-static void add_sums(job *j, double *error, double *norm) {
-  if (j->block_sums == NULL) return;
-  j->error = error;
-  j->norm = norm;
-  rondo_pool_run(j->q->pool, 1, add_sums_task, j);
 }
 
 static void add_losses_task(void *context, size_t task, int worker) {
@@ -427,7 +413,7 @@ bool rondo_tile_quantize(const rondo_quantizer *q, const rondo_tile *tile, rondo
                          rondo_place *place) {
   job j = {.purpose = QUANTIZE, .q = q, .tile = tile, .out = out};
   bool good = run(&j, place);
-  if (good) add_sums(&j, &out->error, &out->norm);
+  if (good) add_sums(&j, out->error, out->norm);
   release(&j);
   return good;
 }
@@ -488,7 +474,7 @@ bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const f
 }
 
 bool rondo_tile_error(const rondo_quantizer *q, const rondo_tile *x, const rondo_tile *y,
-                      double *error, double *norm, rondo_place *place) {
+                      rondo_exact_sum *error, rondo_exact_sum *norm, rondo_place *place) {
   job j = {.purpose = ERRORS, .q = q, .tile = x, .other = y};
   bool good = run(&j, place);
   if (good) add_sums(&j, error, norm);

@@ -8,6 +8,7 @@
 #ifndef RONDO_CORE_QUANTIZE_H
 #define RONDO_CORE_QUANTIZE_H
 
+#include "core/exact_sum.h"
 #include "core/pool.h"
 #include "kernels/kernels.h"
 
@@ -57,8 +58,8 @@ typedef struct rondo_quantized {
   rondo_packing packing;
   float *scales;
   uint8_t *zeros;
-  bool want_error;
-  double error, norm; /* sums of weight*(x-y)^2 and weight*x^2, y as stored in `values` */
+  /* What weight*(x-y)^2 and weight*x^2 are added to, y as stored in `values`; both or none. */
+  rondo_exact_sum *error, *norm;
 } rondo_quantized;
 
 /* Where a tile cannot be quantized: status RONDO_NONFINITE with the 0-based place. */
@@ -85,9 +86,9 @@ bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, si
 bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const float *ratios,
                        size_t count, double *loss, rondo_place *place);
 
-/* Sums of weight*(x-y)^2 and weight*x^2 over two tiles of the same shape. */
+/* Adds weight*(x-y)^2 and weight*x^2 over two tiles of the same shape. */
 bool rondo_tile_error(const rondo_quantizer *q, const rondo_tile *x, const rondo_tile *y,
-                      double *error, double *norm, rondo_place *place);
+                      rondo_exact_sum *error, rondo_exact_sum *norm, rondo_place *place);
 
 /* values [rows, cols] f32 from codes, scales and zeros (NULL: none) of a whole tile. */
 bool rondo_tile_dequantize(const rondo_quantizer *q, const uint8_t *codes, int64_t rows,

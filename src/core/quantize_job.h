@@ -1,7 +1,7 @@
 /* quantize_job.h - what the tasks of quantize.c share: one call over one tile.
  *
- * Tasks write to places of their own; sums are kept per block of columns of a row and added up at
- * the end in the order of the matrix, so that no result depends on the number of threads. */
+ * Tasks write to places of their own; sums are kept per block of columns of a row, losses per
+ * task, and added up at the end, so that no result depends on the number of threads. */
 #ifndef RONDO_CORE_QUANTIZE_JOB_H
 #define RONDO_CORE_QUANTIZE_JOB_H
 
@@ -44,8 +44,8 @@ typedef struct {
   int64_t blocks;
   const float *ratios;
   size_t ratio_count, tasks;
-  double *task_losses;           /* [tasks][ratio_count] */
-  double *error, *norm, *losses; /* what the sums are added to at the end */
+  double *task_losses; /* [tasks][ratio_count] */
+  double *losses;      /* what they are added to at the end */
 
   scratch *scratch;                       /* one per worker */
   _Atomic uint64_t bad_weight, bad_scale; /* smallest row-major index found so far */

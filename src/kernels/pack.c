@@ -53,7 +53,8 @@ KERNEL void pack_words(const uint8_t *codes, size_t word_step, size_t field_step
     return;
   }
   bool even = bits == 8 || bits == 4 || bits == 2;
-  if (field_step == 1 && word_step == (size_t)fields && even && words > 1) {
+  bool full = fields * bits == 8 * word_bytes; /* not the last row of words along the rows */
+  if (field_step == 1 && word_step == (size_t)fields && even && full && words > 1) {
     w = words - 1;
     pack_bytes(codes, w * (size_t)word_bytes, bits, out);
     out += w * (size_t)word_bytes;
