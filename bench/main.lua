@@ -86,5 +86,7 @@ local reached, measured = targets.judge(results), {}
 for _, target in ipairs(reached) do
   if target.value then measured[#measured + 1] = target end
 end
-show(("targets: %d of %d were measured"):format(#measured, #reached), targets.columns, measured)
+if #measured > 0 then
+  show(("targets: %d of %d were measured"):format(#measured, #reached), targets.columns, measured)
+end
 write(settings.out, { machine = facts, settings = settings, results = results, targets = reached })
