@@ -259,6 +259,20 @@ function checkpoint:tensor(name) end
 ---@return string? code
 function checkpoint:read(name, row, rows, col, cols, out) end
 
+---A tile as checkpoint:read gives it, read only when a kernel works on it.
+---@param name string
+---@param row integer the first row, from 1
+---@param rows integer
+---@param col integer the first column, from 1
+---@param cols integer
+---@return userdata
+function checkpoint:block(name, row, rows, col, cols) end
+
+---Tensors of the same type and shape as groups, numbered in the order of their first ones.
+---@return integer[] group of each tensor, in the order of checkpoint:names()
+---@return integer[] first tensor of each group
+function checkpoint:groups() end
+
 ---Reads raw bytes of a tensor of any type, as u8.
 ---@param name string
 ---@param offset integer from 0, within the tensor
@@ -787,6 +801,20 @@ function rondo.json.decode(text, options) end
 ---@return string
 function rondo.json.encode(value, options) end
 
+---A writer of objects that all have the same members, for long lists of them.
+---@param names string[] the members in order; one that is nil is written as null
+---@return fun(value: table): string
+function rondo.json.encoder(names) end
+
+---Where a member's value stands in the object that a JSON text is, or would if it were added: for
+---values that are too long for json.splice.
+---@param text string
+---@param key string
+---@return string? before the text before the value; or nil, message, code
+---@return string? after the text behind it
+---@return string? indent the member's indentation; nil where members share a line
+function rondo.json.place(text, key) end
+
 ---Marks a table as a list, also when it is empty, and returns it.
 ---@param list? table default a new one
 ---@return table
@@ -835,6 +863,18 @@ function rondo.model.wrap(files, given) end
 ---@param value any
 ---@return boolean
 function rondo.model.is_model(value) end
+
+---What a model knows of its layers, for code that walks over very many of them.
+---@param opened rondo.model
+---@return table list names and kinds of the tensors that are layers
+---@return table<string, true> shared the names of tensors that are shared
+function rondo.model.layer_list(opened) end
+
+---The layer that stands in exactly this tensor.
+---@param opened rondo.model
+---@param tensor_name string
+---@return rondo.layer? layer or nil where there is none
+function rondo.model.layer_of(opened, tensor_name) end
 
 ---Reads one config.json.
 ---@param path string

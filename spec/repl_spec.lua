@@ -51,6 +51,45 @@ describe("rondo repl from a pipe", function()
   end)
 end)
 
+-- What is typed in the screens of a page, and what they show below; without what needs a terminal.
+local function screens(path)
+  local typed, shown, skipped = {}, {}, false
+  for line in io.lines(path) do
+    local input, text = line:match "^ *    > (.*)$", line:match "^    (.*)$"
+    if input then
+      skipped = input:find "1e6" or input:find "bits = 3 }%)$" and not input:find "num_bits"
+        or input:find "%.$" or input:find "%(Tab%)$"
+      if not skipped then typed[#typed + 1] = input end
+    elseif not text and line ~= "" then
+      skipped = true
+    elseif line ~= "" and not skipped then
+      shown[#shown + 1] = text
+    end
+  end
+  return table.concat(typed, "\n"), table.concat(shown, "\n")
+end
+
+describe("the screens of the documentation", function()
+  local model
+
+  setup(function()
+    model = folder .. "/model"
+    local code, _, err = command.run { "run", "examples/make_model.lua", model }
+    assert.equal(0, code, err)
+  end)
+
+  for _, path in ipairs { "docs/prompt.md", "README.md" } do
+    it("in " .. path .. " are what happens", function()
+      local typed, shown = screens(path)
+      assert.truthy(#typed > 100)
+      local code, out, err = command.run({ "repl", model },
+        { input = typed .. "\n", prefix = "LC_ALL=C.UTF-8" })
+      assert.same({ 0, "" }, { code, err })
+      assert.equal(shown, (out:gsub("%s*\n", "\n"):gsub("\n+", "\n"):gsub("\n$", "")))
+    end)
+  end
+end)
+
 describe("rondo repl on a terminal", function()
   local terminal
 

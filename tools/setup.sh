@@ -17,6 +17,7 @@ want() {
 }
 
 has_lua_module() { lua5.4 -e "require '$1'"; }
+has_libedit() { echo '#include <histedit.h>' | cc -E -; }
 has_c_headers() { echo '#include <stdio.h>' | cc -E -; }
 has_cmake() {
   cmake --version | lua5.4 -e '
@@ -35,6 +36,9 @@ list_missing() {
   want liblua5.4-dev 'the headers of Lua 5.4, as lua5.4 of pkg-config' pkg-config --exists lua5.4
   want lua-filesystem 'LuaFileSystem, as the module lfs of Lua 5.4' has_lua_module lfs
   want lua-argparse 'the Lua module argparse' has_lua_module argparse
+  if command -v apt-get >/dev/null; then # rondo does without it, if need be
+    want libedit-dev 'libedit, for editing lines at the prompt' has_libedit
+  fi
   if [ "$1" = spec ]; then
     want lua-busted 'busted, the test runner' command -v busted
     want lua-check 'luacheck' command -v luacheck

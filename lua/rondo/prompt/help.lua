@@ -12,8 +12,24 @@ local function first_sentence(text)
   return (whole:match "^(.-[.:])%s" or whole):gsub("[.:]$", "")
 end
 
-local function add_all(lines, more, prefix)
-  for _, line in ipairs(more) do lines[#lines + 1] = prefix .. line end
+local function add_all(lines, more)
+  table.move(more, 1, #more, #lines + 1, lines)
+end
+
+-- The words of a text behind `first`; further lines begin with `indent`.
+local function add_words(lines, first, text, indent, width)
+  local line, is_empty = first, true
+  for word in text:gmatch "%S+" do
+    if not is_empty and #line + 1 + #word > width then
+      lines[#lines + 1], line, is_empty = line, indent, true
+    end
+    line, is_empty = line .. (is_empty and "" or " ") .. word, false
+  end
+  lines[#lines + 1] = line:match "^(.-)%s*$"
+end
+
+local function add_text(lines, text)
+  if #text > 0 then add_words(lines, "  ", table.concat(text, " "), "  ", show.width()) end
 end
 
 -- Two columns: names, and what they are, over several lines where that is long.
@@ -21,16 +37,10 @@ local function add_rows(lines, rows)
   local widest = 0
   for _, row in ipairs(rows) do widest = math.max(widest, #row[1]) end
   widest = math.min(widest, NAMES)
-  local room = math.max(show.width() - widest - 4, 30)
+  local width = math.max(show.width(), widest + 34)
   for _, row in ipairs(rows) do
-    local line = ("  %-" .. widest .. "s "):format(row[1])
-    for word in row[2]:gmatch "%S+" do
-      if #line + 1 + #word > room + widest + 4 then
-        lines[#lines + 1], line = line, (" "):rep(widest + 3)
-      end
-      line = line .. " " .. word
-    end
-    lines[#lines + 1] = line:match "^(.-)%s*$"
+    local first = ("  %-" .. widest .. "s  "):format(row[1])
+    add_words(lines, first, row[2], (" "):rep(widest + 4), width)
   end
 end
 
@@ -60,7 +70,7 @@ end
 
 local function of_function(entry)
   local lines, rows = { docs.call(entry) }, {}
-  add_all(lines, entry.text, "  ")
+  add_text(lines, entry.text)
   for _, param in ipairs(entry.params) do
     if not param.type:find "options$" then rows[#rows + 1] = { param.name, describe(param) } end
   end
@@ -92,7 +102,7 @@ end
 
 local function of_class(class)
   local lines = { class.path or class.name }
-  add_all(lines, class.text, "  ")
+  add_text(lines, class.text)
   lines[#lines + 1] = ""
   add_rows(lines, field_rows(class))
   add_functions(lines, function(entry)
@@ -104,7 +114,7 @@ end
 
 local function of_value(entry)
   local lines = { ("%s: %s"):format(entry.name, entry.type) }
-  add_all(lines, entry.text, "  ")
+  add_text(lines, entry.text)
   return lines
 end
 
@@ -130,7 +140,7 @@ local function of_name(name)
   local function add(found, render)
     if not found then return end
     if #lines > 0 then lines[#lines + 1] = "" end
-    add_all(lines, render(found), "")
+    add_all(lines, render(found))
   end
   add(known.functions[full] or known.functions[method], of_function)
   add(known.values[full], of_value)
