@@ -188,7 +188,7 @@ describe("wrong usage", function()
 
   it("of commands ends with 2 and a hint", function()
     for message, arguments in pairs {
-      ["no command given\nCommands: quantize, plan, inspect, compare, run."] = {},
+      ["no command given\nCommands: quantize, plan, inspect, compare, repl, run."] = {},
       ["unknown command 'quantise' Did you mean 'quantize'?"] = { "quantise", "a", "b" },
       ["unknown option '--verbose'"] = { "--verbose" },
       ["missing argument 'MODEL'\nTry 'rondo quantize --help'."] = { "quantize" },
