@@ -49,9 +49,13 @@ for _, g in ipairs(grids) do
                       ratios = core.tensor({ 1, 0.9, 0.8 }, "f32") }
           local q = assert(core.quantize(grid, w, o))
           assert(core.losses(grid, w, o))
+          local by_group = core.zeros(q.scale.shape, "f64")
+          o.losses, o.ratios, o.group_losses, o.power = nil, nil, by_group, 2.5
+          o.scales, o.zeros, o.scale_dtype = q.scale, q.zero, "f8_e8m0"
+          assert(core.losses(grid, w, o))
           print(g[1], g[2], shape[1] .. "x" .. shape[2], dtype, dim, group, digest(q.values),
-                digest(q.codes), digest(q.scale), q.zero and digest(q.zero) or "-", ("%a %a"):format(sums:values()),
-                digest(losses))
+                digest(q.codes), digest(q.scale), q.zero and digest(q.zero) or "-",
+                ("%a %a"):format(sums:values()), digest(losses), digest(by_group))
         end
       end
     end

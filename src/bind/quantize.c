@@ -54,18 +54,42 @@ static int64_t integer_field(lua_State *L, int options, const char *name, int64_
   return value;
 }
 
-/* options[name]: f32, f16 or bf16; f32 when the field is nil. */
-static rondo_dtype float_field(lua_State *L, int options, const char *name) {
+static bool is_wide(rondo_dtype dtype) {
+  return dtype == RONDO_F32 || dtype == RONDO_F16 || dtype == RONDO_BF16;
+}
+
+static bool is_scale(rondo_dtype dtype) {
+  return is_wide(dtype) || dtype == RONDO_F8_E4M3 || dtype == RONDO_F8_E8M0;
+}
+
+/* options[name], one that is `allowed`; f32 when the field is nil. */
+static rondo_dtype float_field(lua_State *L, int options, const char *name,
+                               bool (*allowed)(rondo_dtype)) {
   rondo_dtype dtype = RONDO_F32;
   if (lua_getfield(L, options, name) != LUA_TNIL) {
     size_t length = 0;
     const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &length) : NULL;
-    bool known = text != NULL && rondo_dtype_parse(text, length, &dtype) &&
-                 (dtype == RONDO_F32 || dtype == RONDO_F16 || dtype == RONDO_BF16);
-    if (!known) luaL_error(L, "field '%s' must be f32, f16 or bf16", name);
+    bool known = text != NULL && rondo_dtype_parse(text, length, &dtype) && allowed(dtype);
+    if (!known) {
+      luaL_error(L, "field '%s' must be f32, f16%s", name,
+                 allowed == is_scale ? ", bf16, f8_e4m3 or f8_e8m0" : " or bf16");
+    }
   }
   lua_pop(L, 1);
   return dtype;
+}
+
+static bool flag_field(lua_State *L, int options, const char *name) {
+  lua_getfield(L, options, name);
+  bool value = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static bool has_field(lua_State *L, int options, const char *name) {
+  bool has = lua_getfield(L, options, name) != LUA_TNIL;
+  lua_pop(L, 1);
+  return has;
 }
 
 /* An integer argument from low to high, checked before it is narrowed. */
@@ -148,27 +172,23 @@ static int64_t groups_along(const rondo_quantizer *q, const rondo_tile *tile) {
   return ceil_div_i64(q->group_dim == 0 ? tile->rows : tile->cols, q->group_size);
 }
 
-static double ratio_field(lua_State *L) {
-  double ratio = 1;
-  if (lua_getfield(L, 3, "ratio") != LUA_TNIL) {
-    if (lua_type(L, -1) != LUA_TNUMBER) luaL_error(L, "field 'ratio' must be a number");
-    ratio = lua_tonumber(L, -1);
+static double number_field(lua_State *L, const char *name, double otherwise) {
+  double value = otherwise;
+  if (lua_getfield(L, 3, name) != LUA_TNIL) {
+    if (lua_type(L, -1) != LUA_TNUMBER) luaL_error(L, "field '%s' must be a number", name);
+    value = lua_tonumber(L, -1);
   }
   lua_pop(L, 1);
-  return ratio;
+  return value;
 }
 
 /* Fills in where the tile lies in groups that run across tiles, from ranges, range_groups and
- * offset; without ranges the tile holds its groups whole. */
+ * offset; without ranges (and scales) the tile holds its groups whole. */
 static void check_ranges(lua_State *L, const rondo_quantizer *q, rondo_tile *tile) {
   int64_t line = q->group_dim == 0 ? tile->rows : tile->cols, count = 0;
-  int64_t lines = q->group_dim == 0 ? tile->cols : tile->rows;
+  int64_t lines = q->group_dim == 0 ? tile->cols : ceil_div_i64(tile->rows, q->group_rows);
   tile->range_groups = groups_along(q, tile);
-  if (lua_getfield(L, 3, "ranges") == LUA_TNIL) {
-    lua_pop(L, 1);
-    return;
-  }
-  lua_pop(L, 1);
+  if (!has_field(L, 3, "ranges") && !has_field(L, 3, "scales")) return;
   tile->offset = integer_field(L, 3, "offset", 0);
   tile->range_groups = integer_field(L, 3, "range_groups", tile->range_groups);
   bool inside = tile->offset >= 0 && tile->offset < INT64_MAX - line && tile->range_groups >= 1 &&
@@ -180,15 +200,43 @@ static void check_ranges(lua_State *L, const rondo_quantizer *q, rondo_tile *til
   tile->ranges = buffer_field(L, 3, "ranges", RONDO_F32, count, WRITE);
 }
 
+/* Elements of arrays by group, of which the tile's are the last; fills in tile->across. */
+static int64_t check_lines(lua_State *L, const rondo_quantizer *q, rondo_tile *tile) {
+  bool columns = q->group_dim == 0, given = has_field(L, 3, "scales");
+  tile->line = given ? integer_field(L, 3, "line", 0) : 0;
+  int64_t lines = columns ? tile->cols : tile->rows, rows = 0, count = 0;
+  bool inside = tile->line >= 0 && tile->line < INT64_MAX - lines;
+  luaL_argcheck(L, inside, 3, "line lies outside of the matrix");
+  tile->across = columns ? (given ? integer_field(L, 3, "across", tile->cols) : tile->cols)
+                         : tile->range_groups;
+  luaL_argcheck(L, !columns || tile->line + tile->cols <= tile->across, 3,
+                "line lies outside of the matrix");
+  rows = columns ? ceil_div_i64(tile->offset + tile->rows, q->group_size)
+                 : ceil_div_i64(tile->line + tile->rows, q->group_rows);
+  luaL_argcheck(L, checked_mul_i64(rows, tile->across, &count), 3, "too many groups");
+  return count;
+}
+
+/* What is known by group: group_ratios; or scales and zeros of a matrix whose line `line` (from 0)
+ * is the tile's first, `offset` elements into its groups; across: columns of the matrix, where
+ * groups run along its rows. */
+static void check_given(lua_State *L, const rondo_quantizer *q, rondo_tile *tile) {
+  int64_t count = check_lines(L, q, tile);
+  tile->group_ratios = buffer_field(L, 3, "group_ratios", RONDO_F32, count, READ);
+  tile->scales = buffer_field(L, 3, "scales", RONDO_F32, count, READ);
+  tile->zeros = buffer_field(L, 3, "zeros", RONDO_U8, count, READ);
+}
+
 /* Grid at 1, tile at 2, options at 3 (made our own): group_size (absent: the whole line),
- * group_dim, ratio, keep, scale_dtype, weight, and for groups that run across tiles ranges,
- * range_groups, offset. */
+ * group_rows (1), group_dim, ratio, keep, scale_dtype, round_first, weight, those of check_given,
+ * and for groups that run across tiles ranges, range_groups, offset. */
 static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
   const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
   *tile = check_tile(L, 2);
   own_options(L, 3);
-  rondo_quantizer q = {.grid = grid, .ratio = ratio_field(L)};
-  q.scale_dtype = float_field(L, 3, "scale_dtype");
+  rondo_quantizer q = {.grid = grid, .ratio = number_field(L, "ratio", 1)};
+  q.scale_dtype = float_field(L, 3, "scale_dtype", is_scale);
+  q.round_first = flag_field(L, 3, "round_first");
   luaL_argcheck(L, q.scale_dtype == RONDO_F32 || grid->bits <= 8, 3,
                 "scales of more than 8 bits' codes are f32");
   int64_t dim = integer_field(L, 3, "group_dim", 1);
@@ -197,11 +245,13 @@ static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
   int64_t line = q.group_dim == 0 ? tile->rows : tile->cols;
   q.group_size = integer_field(L, 3, "group_size", line > 0 ? line : 1);
   luaL_argcheck(L, q.group_size >= 1, 3, "group_size is at least 1");
-  lua_getfield(L, 3, "keep");
-  q.keep_nonfinite = lua_toboolean(L, -1);
-  lua_pop(L, 1);
+  q.group_rows = integer_field(L, 3, "group_rows", 1);
+  luaL_argcheck(L, q.group_rows >= 1 && (q.group_rows == 1 || dim == 1), 3,
+                "group_rows is at least 1, and 1 with group_dim 0");
+  q.keep_nonfinite = flag_field(L, 3, "keep");
   tile->weight = weight_field(L, 3, tile->cols);
   check_ranges(L, &q, tile);
+  check_given(L, &q, tile);
   q.kernels = rondo_state_kernels(L);
   return q;
 }
@@ -323,7 +373,9 @@ static int quantize(lua_State *L) {
   rondo_quantizer q = check_quantizer(L, &tile);
   bool columns = q.group_dim == 0;
   int64_t groups = groups_along(&q, &tile);
-  rondo_quantized out = {.values_dtype = float_field(L, 3, "values_dtype")};
+  rondo_quantized out = {.values_dtype = float_field(L, 3, "values_dtype", is_wide)};
+  luaL_argcheck(L, q.group_rows == 1 || tile.ranges != NULL || tile.scales != NULL, 3,
+                "groups of several rows need ranges or scales");
   lua_newtable(L);
   out.values = output_field(L, &tile, "values", out.values_dtype, tile.rows, tile.cols);
   bool bytes = q.grid->bits <= 8;
@@ -331,7 +383,7 @@ static int quantize(lua_State *L) {
   out.codes = output_field(L, &tile, "codes", code_dtype, tile.rows, tile.cols);
   luaL_argcheck(L, bytes || out.codes == NULL, 3, "codes have at most 8 bits");
   words_field(L, &q, &tile, &out);
-  if (tile.ranges == NULL) {
+  if (tile.ranges == NULL && tile.scales == NULL) {
     int64_t rows = columns ? groups : tile.rows, cols = columns ? tile.cols : groups;
     out.scales = output_field(L, &tile, "scale", RONDO_F32, rows, cols);
     if (q.grid->kind == RONDO_ASYMMETRIC && bytes) {
@@ -378,17 +430,21 @@ static int clear_ranges(lua_State *L) {
 }
 
 /* params(grid, ranges, options) -> scale f32 [n], zero u8 [n] or nil; or nil, "scale", index.
- * ranges: row-major f32 with n pairs; options: ratio, scale_dtype. */
+ * ranges: row-major f32 with n pairs; options: ratio or group_ratios [n], scale_dtype,
+ * round_first. */
 static int params(lua_State *L) {
   const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
   const rondo_tensor *t = rondo_check_tensor(L, 2);
   own_options(L, 3);
-  rondo_quantizer q = {.grid = grid, .ratio = ratio_field(L), .kernels = rondo_state_kernels(L)};
-  q.scale_dtype = float_field(L, 3, "scale_dtype");
+  rondo_quantizer q = {.grid = grid, .kernels = rondo_state_kernels(L)};
+  q.ratio = number_field(L, "ratio", 1);
+  q.scale_dtype = float_field(L, 3, "scale_dtype", is_scale);
+  q.round_first = flag_field(L, 3, "round_first");
   int64_t count = 0;
   luaL_argcheck(L, t->dtype == RONDO_F32 && is_plain(t, &count) && count % 2 == 0, 2,
                 "row-major pairs of f32 are expected");
   count /= 2;
+  const float *ratios = buffer_field(L, 3, "group_ratios", RONDO_F32, count, READ);
   rondo_tensor *scale = rondo_push_tensor(L, RONDO_F32, 1, &count), *zero = NULL;
   if (grid->kind == RONDO_ASYMMETRIC && grid->bits <= 8) {
     zero = rondo_push_tensor(L, RONDO_U8, 1, &count);
@@ -397,7 +453,7 @@ static int params(lua_State *L) {
   }
   size_t bad = 0;
   q.pool = rondo_state_pool(L);
-  bool good = rondo_ranges_params(&q, t->data, (size_t)count, scale->data,
+  bool good = rondo_ranges_params(&q, t->data, ratios, (size_t)count, scale->data,
                                   zero == NULL ? NULL : zero->data, &bad);
   rondo_check_stop(L);
   if (!good) {
@@ -409,24 +465,43 @@ static int params(lua_State *L) {
   return 2;
 }
 
-/* losses(grid, tile, options) -> true: adds the tile's squared error at each of options.ratios
- * (f32 [n]) to options.losses (f64 [n]); or nil, what, row, column. */
+/* options.ratios, f32 [n]; they stay NULL, one loss, when the field is nil. */
+static void ratios_field(lua_State *L, rondo_losses *wanted) {
+  wanted->count = 1;
+  if (lua_getfield(L, 3, "ratios") != LUA_TNIL) {
+    const rondo_tensor *ratios = rondo_test_tensor(L, -1);
+    int64_t count = 0;
+    luaL_argcheck(L, ratios != NULL, 3, "field 'ratios' must be a tensor");
+    luaL_argcheck(L, ratios->rank == 1 && ratios->dtype == RONDO_F32 && is_plain(ratios, &count), 3,
+                  "ratios are contiguous f32 [n]");
+    luaL_argcheck(L, count > 0, 3, "at least one ratio is needed");
+    wanted->ratios = ratios->data;
+    wanted->count = (size_t)count;
+  }
+  lua_pop(L, 1);
+}
+
+/* losses(grid, tile, options) -> true; or nil, what, row, column. Adds the tile's error, the sum of
+ * weight * |difference|^power (default 2), at each of options.ratios (f32 [n]), or without them
+ * that of ratio, group_ratios or scales (n = 1), to options.losses (f64 [n]), or by group to
+ * options.group_losses (f64 [groups as in group_ratios][n]). */
 static int losses(lua_State *L) {
   rondo_tile tile;
   rondo_quantizer q = check_quantizer(L, &tile);
-  lua_getfield(L, 3, "ratios");
-  const rondo_tensor *ratios = rondo_test_tensor(L, -1);
-  luaL_argcheck(L, ratios != NULL, 3, "field 'ratios' must be a tensor");
-  int64_t count = 0;
-  luaL_argcheck(L, ratios->rank == 1 && ratios->dtype == RONDO_F32 && is_plain(ratios, &count), 3,
-                "ratios are contiguous f32 [n]");
-  luaL_argcheck(L, count > 0, 3, "at least one ratio is needed");
-  double *loss = buffer_field(L, 3, "losses", RONDO_F64, count, WRITE);
-  luaL_argcheck(L, loss != NULL, 3, "field 'losses' is missing");
+  rondo_losses wanted = {.power = number_field(L, "power", 2)};
+  ratios_field(L, &wanted);
+  int64_t groups = 0;
+  bool fits = checked_mul_i64(check_lines(L, &q, &tile), (int64_t)wanted.count, &groups);
+  luaL_argcheck(L, fits, 3, "too many groups");
+  wanted.groups = buffer_field(L, 3, "group_losses", RONDO_F64, groups, WRITE);
+  wanted.total = buffer_field(L, 3, "losses", RONDO_F64, (int64_t)wanted.count, WRITE);
+  luaL_argcheck(L, (wanted.groups == NULL) != (wanted.total == NULL), 3,
+                "field 'losses' or field 'group_losses' is missing");
+  luaL_argcheck(L, q.group_rows == 1 || tile.ranges != NULL || tile.scales != NULL, 3,
+                "groups of several rows need ranges or scales");
   rondo_place place;
   q.pool = rondo_state_pool(L);
-  bool good = begin_reading(&tile, &place) &&
-              rondo_tile_losses(&q, &tile, ratios->data, (size_t)count, loss, &place);
+  bool good = begin_reading(&tile, &place) && rondo_tile_losses(&q, &tile, &wanted, &place);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
   lua_pushboolean(L, true);
@@ -444,6 +519,7 @@ static int squared_error(lua_State *L) {
   luaL_argcheck(L, sums != NULL, 3, "field 'sums' is missing");
   x.weight = weight_field(L, 3, x.cols);
   rondo_quantizer q = {.kernels = rondo_state_kernels(L), .group_dim = 1, .scale_dtype = RONDO_F32};
+  q.group_rows = 1;
   q.group_size = x.cols > 0 ? x.cols : 1;
   q.pool = rondo_state_pool(L);
   rondo_place place;
@@ -454,8 +530,9 @@ static int squared_error(lua_State *L) {
   return 0;
 }
 
-/* dequantize(grid, codes, scale, zero or nil, group_size, group_dim [, values]) -> f32 [rows,
- * cols]. codes: bytes [rows, cols]; scale and zero as quantize gives them for a whole matrix. */
+/* dequantize(grid, codes, scale, zero or nil, group_size, group_dim [, values [, group_rows]]) ->
+ * f32 [rows, cols]. codes: bytes [rows, cols]; scale and zero as quantize gives them for a whole
+ * matrix. */
 static int dequantize(lua_State *L) {
   const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
   const rondo_tensor *codes = rondo_check_tensor(L, 2);
@@ -465,8 +542,12 @@ static int dequantize(lua_State *L) {
   rondo_quantizer q = {.grid = grid, .group_size = luaL_checkinteger(L, 5)};
   q.group_dim = small_argument(L, 6, 0, 1, "group_dim is 0 or 1");
   luaL_argcheck(L, q.group_size >= 1, 5, "group_size is at least 1");
+  q.group_rows = luaL_optinteger(L, 8, 1);
+  luaL_argcheck(L, q.group_rows >= 1 && (q.group_rows == 1 || q.group_dim == 1), 8,
+                "group_rows is at least 1, and 1 with group_dim 0");
+  int64_t lines = ceil_div_i64(rows, q.group_rows);
   int64_t size = 0, count = q.group_dim == 0 ? ceil_div_i64(rows, q.group_size) * cols
-                                             : rows * ceil_div_i64(cols, q.group_size);
+                                             : lines * ceil_div_i64(cols, q.group_size);
   luaL_argcheck(L, checked_mul_i64(rows, cols, &size), 2, "too many codes");
   lua_settop(L, 7);
   lua_createtable(L, 0, 4); /* the buffers under names, for buffer_field */

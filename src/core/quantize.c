@@ -72,10 +72,25 @@ void rondo_job_bad_scale(job *j, int64_t row, int64_t col) {
   record_bad(&j->bad_scale, (uint64_t)(row * j->tile->cols + col));
 }
 
+/* The power of two by the OCP rule: floor(log2(largest)) - floor(log2(divisor)) is the exponent,
+ * largest = scale * divisor; from 2^-127 to 2^127. */
+static float power_of_two(float scale, float divisor) {
+  int exponent, shift;
+  if (!isfinite(scale)) return scale;
+  float mantissa = frexpf(divisor, &shift) * 2; /* 1 .. 2 */
+  frexpf(fabsf(scale) * mantissa, &exponent);
+  exponent = scale == 0 || exponent < -126 ? -126 : exponent;
+  return copysignf(ldexpf(1, exponent - 1), scale);
+}
+
 /* Scales as a reader of the stored ones sees them. */
 static void round_scales(const rondo_quantizer *q, const float *scale, size_t n, float *stored) {
   enum { CHUNK = 256 };
   uint16_t narrow[CHUNK];
+  for (size_t i = 0; q->scale_dtype == RONDO_F8_E8M0 && i < n; i++) {
+    stored[i] = power_of_two(scale[i], q->grid->divisor);
+  }
+  if (q->scale_dtype == RONDO_F8_E8M0) return;
   for (size_t at = 0; at < n; at += CHUNK) {
     size_t m = n - at < CHUNK ? n - at : CHUNK;
     q->kernels->from_f32[q->scale_dtype](scale + at, narrow, m);
@@ -83,10 +98,48 @@ static void round_scales(const rondo_quantizer *q, const float *scale, size_t n,
   }
 }
 
-bool rondo_job_finish_params(job *j, scratch *s, int64_t n, int64_t *bad, bool *divide) {
+/* The zero point of a range on a scale that has been rounded. */
+static float moved_zero(const rondo_grid *grid, float low, float ratio, float scale) {
+  float zero = rintf((low < 0 ? -low : 0) * ratio / scale);
+  return zero < grid->high ? zero : grid->high;
+}
+
+/* Scales and zero points of n ranges; ratios: one each, or NULL for `ratio`. */
+static void range_params(const rondo_quantizer *q, const float *low, const float *high,
+                         const float *ratios, float ratio, size_t n, float *scale, float *zero) {
+  const rondo_kernels *k = q->kernels;
+  if (ratios == NULL) k->params_of(q->grid, low, high, n, ratio, scale, zero);
+  for (size_t i = 0; ratios != NULL && i < n; i++) {
+    k->params_of(q->grid, low + i, high + i, 1, ratios[i], scale + i, zero + i);
+  }
+  if (!q->round_first) return;
+  round_scales(q, scale, n, scale);
+  for (size_t i = 0; q->grid->kind == RONDO_ASYMMETRIC && i < n; i++) {
+    bool some = low[i] < 0 || high[i] > 0;
+    if (some) zero[i] = moved_zero(q->grid, low[i], ratios == NULL ? ratio : ratios[i], scale[i]);
+  }
+}
+
+static void given_params(const job *j, int64_t at, int64_t n, float *scale, float *zero) {
+  const uint8_t *zeros = j->tile->zeros;
+  for (int64_t i = 0; i < n; i++) {
+    scale[i] = j->tile->scales[at + i];
+    zero[i] = zeros == NULL ? 0 : zeros[at + i];
+  }
+}
+
+bool rondo_job_params(job *j, scratch *s, int64_t at, int64_t n, float ratio, int64_t *bad,
+                      bool *divide) {
   const rondo_kernels *k = j->q->kernels;
+  const float *ratios = j->tile->group_ratios;
+  if (j->tile->scales != NULL) {
+    given_params(j, at, n, s->scale, s->zero);
+  } else {
+    range_params(j->q, s->low, s->high, ratios == NULL ? NULL : ratios + at, ratio, (size_t)n,
+                 s->scale, s->zero);
+  }
   s->stored = s->scale;
-  if (j->q->scale_dtype != RONDO_F32) {
+  if (j->q->scale_dtype != RONDO_F32 && !j->q->round_first) {
     s->stored = s->other_low; /* no longer needed */
     round_scales(j->q, s->scale, (size_t)n, s->stored);
   }
@@ -99,6 +152,14 @@ bool rondo_job_finish_params(job *j, scratch *s, int64_t n, int64_t *bad, bool *
 }
 
 /* ---- Results ---- */
+
+bool rondo_job_at_ratios(const job *j) {
+  return j->losses->ratios != NULL && j->losses->power == 2 && j->q->scale_dtype == RONDO_F32;
+}
+
+float rondo_job_ratio(const job *j, size_t r) {
+  return j->losses->ratios == NULL ? j->ratio : j->losses->ratios[r];
+}
 
 bool rondo_job_wants_values(const job *j) {
   return j->out->values != NULL || j->out->error != NULL;
@@ -198,7 +259,9 @@ static void cut_rows(job *j) {
   int64_t down = packs && j->out->packing.dim == 0 ? j->out->packing.fields : 1;
   int64_t unit = lcm(RONDO_ERROR_BLOCK, across), size = j->q->group_size;
   j->strip = tile->cols;
-  j->task_rows = round_up(ceil_div_i64(TASK_VALUES, tile->cols), down);
+  /* Tasks that gather by group keep blocks of rows whole. */
+  bool gathers = j->purpose == RANGES || (j->purpose == LOSSES && j->losses->groups != NULL);
+  j->task_rows = round_up(ceil_div_i64(TASK_VALUES, tile->cols), gathers ? j->q->group_rows : down);
   j->piece = multiple(PIECE_VALUES, unit);
   j->segment = tile->cols;
   if (tile->ranges == NULL && tile->cols / size > SEGMENT_GROUPS) {
@@ -265,9 +328,10 @@ static bool reserve(job *j) {
   j->scratch = calloc((size_t)rondo_pool_threads(j->q->pool), sizeof *j->scratch);
   j->blocks = ceil_div_i64(j->tile->cols, RONDO_ERROR_BLOCK);
   if (sums) j->block_sums = calloc((size_t)(j->tile->rows * j->blocks), 2 * sizeof(double));
-  if (j->purpose == LOSSES) j->task_losses = calloc(j->tasks, j->ratio_count * sizeof(double));
+  bool totals = j->purpose == LOSSES && j->losses->total != NULL;
+  if (totals) j->task_losses = calloc(j->tasks, j->losses->count * sizeof(double));
   return j->scratch != NULL && (!sums || j->block_sums != NULL) &&
-         (j->purpose != LOSSES || j->task_losses != NULL);
+         (!totals || j->task_losses != NULL);
 }
 
 static void release(job *j) {
@@ -403,8 +467,8 @@ static void add_losses_task(void *context, size_t task, int worker) {
   (void)worker;
   const job *j = context;
   for (size_t t = 0; t < j->tasks; t++) {
-    for (size_t r = 0; r < j->ratio_count; r++) {
-      j->losses[r] += j->task_losses[t * j->ratio_count + r];
+    for (size_t r = 0; r < j->losses->count; r++) {
+      j->losses->total[r] += j->task_losses[t * j->losses->count + r];
     }
   }
 }
@@ -432,6 +496,7 @@ void rondo_ranges_clear(rondo_range *ranges, size_t count) {
 typedef struct {
   const rondo_quantizer *q;
   const rondo_range *ranges;
+  const float *ratios;
   size_t count, good; /* good: ranges before the first whose scale is not finite */
   float *scales;
   uint8_t *zeros;
@@ -443,8 +508,8 @@ static void params_task(void *context, size_t task, int worker) {
   params_job *j = context;
   for (; j->good < j->count; j->good++) {
     rondo_range range = j->ranges[j->good];
-    float ratio = (float)j->q->ratio, scale, zero, stored;
-    j->q->kernels->params_of(j->q->grid, &range.low, &range.high, 1, ratio, &scale, &zero);
+    float ratio = j->ratios == NULL ? (float)j->q->ratio : j->ratios[j->good], scale, zero, stored;
+    range_params(j->q, &range.low, &range.high, NULL, ratio, 1, &scale, &zero);
     stored = scale;
     if (j->q->scale_dtype != RONDO_F32) round_scales(j->q, &scale, 1, &stored);
     if (!isfinite(stored)) return;
@@ -453,22 +518,19 @@ static void params_task(void *context, size_t task, int worker) {
   }
 }
 
-bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, size_t count,
-                         float *scales, uint8_t *zeros, size_t *bad) {
-  params_job j = {q, ranges, count, 0, scales, zeros};
+bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, const float *ratios,
+                         size_t count, float *scales, uint8_t *zeros, size_t *bad) {
+  params_job j = {q, ranges, ratios, count, 0, scales, zeros};
   rondo_pool_run(q->pool, 1, params_task, &j); /* a task: it has the right FP environment */
   *bad = j.good;
   return j.good == count;
 }
 
-bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const float *ratios,
-                       size_t count, double *loss, rondo_place *place) {
-  job j = {.purpose = LOSSES, .q = q, .tile = tile, .ratios = ratios, .ratio_count = count};
+bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const rondo_losses *wanted,
+                       rondo_place *place) {
+  job j = {.purpose = LOSSES, .q = q, .tile = tile, .losses = wanted};
   bool good = run(&j, place);
-  if (good && j.task_losses != NULL) {
-    j.losses = loss;
-    rondo_pool_run(q->pool, 1, add_losses_task, &j);
-  }
+  if (good && j.task_losses != NULL) rondo_pool_run(q->pool, 1, add_losses_task, &j);
   release(&j);
   return good;
 }
@@ -508,7 +570,7 @@ static void decode_row(void *context, size_t task, int worker) {
   float *values = d->values + row * d->cols, zero[CHUNK], *scales = (float *)(uintptr_t)d->scales;
   bool columns = d->q->group_dim == 0;
   int64_t params = columns ? d->cols : d->groups,
-          base = columns ? row / size * d->cols : row * params;
+          base = columns ? row / size * d->cols : row / d->q->group_rows * params;
   for (int64_t i = 0; i < params; i += CHUNK) {
     int64_t count = smallest(CHUNK, params - i), col = columns ? i : i * size;
     int64_t n = columns ? count : smallest(count * size, d->cols - col);

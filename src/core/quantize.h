@@ -18,9 +18,11 @@ typedef struct rondo_quantizer {
   const rondo_grid *grid;
   int group_dim;           /* 1: along the columns of a row, 0: along the rows of a column */
   int64_t group_size;      /* at least 1 */
+  int64_t group_rows;      /* rows that share a scale, at least 1; more than 1: group_dim is 1 */
   double ratio;            /* clip ratio (quantile), in (0, 1]; used as f32 */
-  rondo_dtype scale_dtype; /* f32, f16 or bf16: the type that scales are stored in; codes come from
-                              the f32 scale, dequantized values from the stored one */
+  rondo_dtype scale_dtype; /* f32, f16, bf16, e4m3 or e8m0: the type that scales are stored in */
+  bool round_first;        /* codes come from the stored scale, too; else from the f32 one, and only
+                              dequantized values from the stored one */
   bool keep_nonfinite;     /* NaN and infinity pass through and count as 0; otherwise an error */
 } rondo_quantizer;
 
@@ -38,9 +40,18 @@ typedef struct rondo_tile {
   rondo_dtype dtype;
   int64_t rows, cols, row_stride; /* stride in elements */
   int64_t offset;                 /* see above; 0 when `ranges` is NULL */
-  rondo_range *ranges;            /* [lines, groups]: lines are rows (dim 1) or columns (dim 0) */
+  rondo_range *ranges;            /* [lines, groups]: lines are rows (dim 1; or group_rows of them)
+                                     or columns (dim 0) */
   int64_t range_groups;           /* groups per line in `ranges` */
   const float *weight;            /* importance per column of the tile, or NULL */
+
+  /* What is known by group, or NULL: clip ratios in place of the quantizer's; scales, and zero
+   * points with them (NULL: 0), in place of those of the ranges. All [rows, groups] (dim 1; rows /
+   * group_rows of them) or [groups, cols] (dim 0), `across` values to a row, of the matrix in which
+   * the tile begins with line `line`. */
+  const float *group_ratios, *scales;
+  const uint8_t *zeros;
+  int64_t line, across;
 } rondo_tile;
 
 /* How codes are packed: `fields` of `bits` bits in words of word_bytes, along dimension `dim`. */
@@ -78,13 +89,22 @@ bool rondo_tile_quantize(const rondo_quantizer *q, const rondo_tile *tile, rondo
 bool rondo_tile_ranges(const rondo_quantizer *q, const rondo_tile *tile, rondo_place *place);
 void rondo_ranges_clear(rondo_range *ranges, size_t count);
 
-/* Scales and zeros of `count` ranges. False when one is not finite; *bad is its index then. */
-bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, size_t count,
-                         float *scales, uint8_t *zeros, size_t *bad);
+/* Scales and zeros of `count` ranges; ratios: one each, or NULL for the quantizer's. False when one
+ * is not finite; *bad is its index then. */
+bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, const float *ratios,
+                         size_t count, float *scales, uint8_t *zeros, size_t *bad);
 
-/* loss[r] += the tile's squared error (weighted) when every group is clipped to ratios[r]. */
-bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const float *ratios,
-                       size_t count, double *loss, rondo_place *place);
+/* What is asked of a tile: the sum of weight * |x - y|^power. */
+typedef struct rondo_losses {
+  const float *ratios; /* every group clipped to each of these; NULL: as the tile says, once */
+  size_t count;        /* of ratios, 1 where there are none */
+  double power;
+  double *total;  /* [count], added to; or NULL */
+  double *groups; /* [groups as in rondo_tile][count], added to; or NULL */
+} rondo_losses;
+
+bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const rondo_losses *wanted,
+                       rondo_place *place);
 
 /* Adds weight*(x-y)^2 and weight*x^2 over two tiles of the same shape. */
 bool rondo_tile_error(const rondo_quantizer *q, const rondo_tile *x, const rondo_tile *y,

@@ -68,11 +68,14 @@ static void keep_ranges(job *j, const scratch *s, const block *b) {
   }
 }
 
-static bool block_params(job *j, scratch *s, const block *b, bool *divide) {
+/* Where the first group of a block stands in what is given or wanted by group. */
+static int64_t param_index(const job *j, const block *b) {
+  return b->group * j->tile->across + j->tile->line + b->col;
+}
+
+static bool block_params(job *j, scratch *s, const block *b, float ratio, bool *divide) {
   int64_t bad = 0;
-  j->q->kernels->params_of(j->q->grid, s->low, s->high, (size_t)b->cols, j->ratio, s->scale,
-                           s->zero);
-  if (rondo_job_finish_params(j, s, b->cols, &bad, divide)) return true;
+  if (rondo_job_params(j, s, param_index(j, b), b->cols, ratio, &bad, divide)) return true;
   rondo_job_bad_scale(j, b->row, b->col + bad);
   return false;
 }
@@ -111,25 +114,31 @@ static void pack_codes(job *j, const scratch *s, const block *b, int64_t row,
                             fields, fields, p->bits, p->word_bytes, words);
 }
 
+/* Codes and values of a row of the block; either may be NULL. */
+static void compute_row(job *j, const scratch *s, const block *b, line x, bool divide, float *y,
+                        uint8_t *codes) {
+  const rondo_kernels *k = j->q->kernels;
+  rondo_params p = {s->scale, s->zero, s->inverse}, stored = {s->stored, s->zero, s->inverse};
+  bool from_codes = y != NULL && rondo_job_values_from_codes(j, s);
+  k->quantize_columns(j->q->grid, x.dtype, x.x, (size_t)b->cols, divide, p, from_codes ? NULL : y,
+                      codes);
+  if (from_codes) k->dequantize_columns(j->q->grid, codes, (size_t)b->cols, stored, y);
+}
+
 static void quantize_row(job *j, scratch *s, const block *b, int64_t row, bool finite,
                          bool divide) {
-  const rondo_kernels *k = j->q->kernels;
   rondo_quantized *out = j->out;
-  rondo_params p = {s->scale, s->zero, s->inverse}, stored = {s->stored, s->zero, s->inverse};
   float *y = rondo_job_wants_values(j) ? s->y : NULL;
-  bool from_codes = y != NULL && rondo_job_values_from_codes(j, s);
   uint8_t *codes = NULL;
   if (out->codes != NULL) {
     codes = out->codes + row * j->tile->cols + b->col;
-  } else if (out->words != NULL || from_codes) {
+  } else if (out->words != NULL || (y != NULL && rondo_job_values_from_codes(j, s))) {
     codes = s->codes + (row % j->code_rows) * j->code_cols;
   }
   prefetch_row(j, s, b, row);
   line x = block_line(j, s, b, row, finite);
   if (x.x == NULL) return;
-  k->quantize_columns(j->q->grid, x.dtype, x.x, (size_t)b->cols, divide, p, from_codes ? NULL : y,
-                      codes);
-  if (from_codes) k->dequantize_columns(j->q->grid, codes, (size_t)b->cols, stored, y);
+  compute_row(j, s, b, x, divide, y, codes);
   if (out->words != NULL) pack_codes(j, s, b, row, codes);
   if (y != NULL) rondo_job_finish_piece(j, s, row, b->col, b->cols, x, y);
 }
@@ -146,7 +155,15 @@ static void gather(job *j, scratch *s, const block *b, int64_t row, int64_t rows
   }
 }
 
-static void block_losses(job *j, scratch *s, const block *b, bool finite, double *loss) {
+/* total: where losses are added that are not wanted by group; otherwise where those of column i of
+ * the block are. */
+static double *loss_of(const job *j, const block *b, int64_t i, double *total) {
+  if (j->losses->groups == NULL) return total;
+  return j->losses->groups + (param_index(j, b) + i) * (int64_t)j->losses->count;
+}
+
+/* At all ratios. */
+static void losses_at_ratios(job *j, scratch *s, const block *b, bool finite, double *total) {
   const rondo_kernels *k = j->q->kernels;
   const float *weight = j->tile->weight;
   float weights[LINE_ROWS];
@@ -159,8 +176,42 @@ static void block_losses(job *j, scratch *s, const block *b, bool finite, double
         int64_t i = first + c;
         for (int64_t r = 0; r < rows && weight != NULL; r++) weights[r] = weight[b->col + i];
         k->group_losses(j->q->grid, s->y + c * rows, weight == NULL ? NULL : weights, (size_t)rows,
-                        s->low[i], s->high[i], j->ratios, j->ratio_count, loss);
+                        s->low[i], s->high[i], j->losses->ratios, j->losses->count,
+                        loss_of(j, b, i, total));
       }
+    }
+  }
+}
+
+/* Losses of one row of the block with the params that were found, ratio r. */
+static void row_losses(job *j, scratch *s, const block *b, line x, bool divide, double *total,
+                       size_t r) {
+  const rondo_kernels *k = j->q->kernels;
+  const float *weight = j->tile->weight == NULL ? NULL : j->tile->weight + b->col;
+  double errors[RONDO_ERROR_BLOCK];
+  compute_row(j, s, b, x, divide, s->y, s->codes);
+  k->to_f32[x.dtype](x.x, s->x, (size_t)b->cols);
+  for (int64_t at = 0; at < b->cols; at += RONDO_ERROR_BLOCK) {
+    int64_t n = smallest(RONDO_ERROR_BLOCK, b->cols - at);
+    k->power_errors(s->x + at, s->y + at, weight == NULL ? NULL : weight + at, (size_t)n,
+                    j->losses->power, errors);
+    for (int64_t i = 0; i < n; i++) loss_of(j, b, at + i, total)[r] += errors[i];
+  }
+}
+
+static void block_losses(job *j, scratch *s, const block *b, bool finite, double *total) {
+  size_t rounds = rondo_job_at_ratios(j) ? 1 : j->losses->count;
+  for (size_t r = 0; r < rounds; r++) {
+    bool divide;
+    if (!block_params(j, s, b, rondo_job_ratio(j, r), &divide)) return;
+    if (rondo_job_at_ratios(j)) {
+      losses_at_ratios(j, s, b, finite, total);
+      return;
+    }
+    for (int64_t row = b->row; row < b->row + b->rows; row++) {
+      line x = block_line(j, s, b, row, finite);
+      if (x.x == NULL) return;
+      row_losses(j, s, b, x, divide, total, r);
     }
   }
 }
@@ -169,11 +220,9 @@ static void do_block(job *j, scratch *s, const block *b, double *loss) {
   bool divide, finite = block_ranges(j, s, b);
   if (j->purpose == RANGES) {
     keep_ranges(j, s, b);
-  } else if (!block_params(j, s, b, &divide)) {
-    return;
   } else if (j->purpose == LOSSES) {
     block_losses(j, s, b, finite, loss);
-  } else {
+  } else if (block_params(j, s, b, j->ratio, &divide)) {
     if (j->tile->ranges == NULL) store_params(j, s, b);
     for (int64_t row = b->row; row < b->row + b->rows; row++) {
       quantize_row(j, s, b, row, finite, divide);
@@ -186,7 +235,7 @@ void rondo_column_task(job *j, scratch *s, size_t task) {
   int64_t strips = ceil_div_i64(tile->cols, j->strip), size = j->q->group_size;
   int64_t first = (int64_t)task / strips * j->task_rows;
   int64_t last = smallest(first + j->task_rows, tile->rows);
-  double *loss = j->purpose == LOSSES ? j->task_losses + task * j->ratio_count : NULL;
+  double *loss = j->task_losses == NULL ? NULL : j->task_losses + task * j->losses->count;
   block b = {.col = (int64_t)task % strips * j->strip};
   b.cols = smallest(j->strip, tile->cols - b.col);
   for (b.row = first; b.row < last; b.row += b.rows) {

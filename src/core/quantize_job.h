@@ -42,10 +42,9 @@ typedef struct {
   rondo_tile staged;  /* the tile in memory, where it is read beforehand */
   double *block_sums; /* [rows][blocks][2]: error and norm of each RONDO_ERROR_BLOCK columns */
   int64_t blocks;
-  const float *ratios;
-  size_t ratio_count, tasks;
-  double *task_losses; /* [tasks][ratio_count] */
-  double *losses;      /* what they are added to at the end */
+  const rondo_losses *losses;
+  size_t tasks;
+  double *task_losses; /* [tasks][losses->count], where totals are wanted */
 
   scratch *scratch;                       /* one per worker */
   _Atomic uint64_t bad_weight, bad_scale; /* smallest row-major index found so far */
@@ -73,9 +72,17 @@ line rondo_job_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n, boo
 /* Notes a group whose scale is not finite, by its first weight. */
 void rondo_job_bad_scale(job *j, int64_t row, int64_t col);
 
-/* Stored scales of n params (s->stored), and their inverses; false when one is not finite, whose
- * number is *bad then. *divide: some inverse is NaN. */
-bool rondo_job_finish_params(job *j, scratch *s, int64_t n, int64_t *bad, bool *divide);
+/* Scales (as computed with and as stored), zero points and inverses of n params, those from index
+ * `at` on of what is given by group; or of s->low and s->high, clipped to ratio. False when a scale
+ * is not finite, whose number is *bad then. *divide: some inverse is NaN. */
+bool rondo_job_params(job *j, scratch *s, int64_t at, int64_t n, float ratio, int64_t *bad,
+                      bool *divide);
+
+/* Whether losses are those of the kernel for many ratios, rather than of values one by one. */
+bool rondo_job_at_ratios(const job *j);
+
+/* Ratio r of LOSSES, or the quantizer's. */
+float rondo_job_ratio(const job *j, size_t r);
 
 /* Whether dequantized values are wanted, and whether they are computed from codes. */
 bool rondo_job_wants_values(const job *j);

@@ -18,6 +18,17 @@ static int64_t touched(const job *j, int64_t col, int64_t n) {
   return (first + n - 1) / size - first / size + 1;
 }
 
+/* The line of a row among the ranges. */
+static int64_t range_line(const job *j, int64_t row) {
+  return row / j->q->group_rows;
+}
+
+/* Where the group of a place stands in what is given or wanted by group. */
+static int64_t param_index(const job *j, int64_t row, int64_t col) {
+  int64_t first = (j->tile->line + row) / j->q->group_rows * j->tile->across;
+  return first + position_of(j, col) / j->q->group_size;
+}
+
 /* Calls k->group_ranges over n values from column col on, which may begin within a group; low and
  * high get one element for each group that is touched. */
 static bool ranges_of(const job *j, line x, int64_t col, int64_t n, float *low, float *high) {
@@ -47,7 +58,7 @@ static line segment_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n
     ranges_of(j, x, col, n, low, high);
   }
   if (given == NULL) return x;
-  given += row * j->tile->range_groups + position_of(j, col) / j->q->group_size;
+  given += range_line(j, row) * j->tile->range_groups + position_of(j, col) / j->q->group_size;
   for (int64_t i = 0; i < touched(j, col, n); i++) {
     s->low[i] = given[i].low;
     s->high[i] = given[i].high;
@@ -57,7 +68,7 @@ static line segment_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n
 
 static void widen_ranges(job *j, scratch *s, int64_t row, int64_t col, int64_t n) {
   int64_t group = position_of(j, col) / j->q->group_size, count = touched(j, col, n);
-  rondo_range *range = j->tile->ranges + row * j->tile->range_groups + group;
+  rondo_range *range = j->tile->ranges + range_line(j, row) * j->tile->range_groups + group;
   for (int64_t i = 0; i < count; i++) {
     if (s->low[i] < range[i].low) range[i].low = s->low[i];
     if (s->high[i] > range[i].high) range[i].high = s->high[i];
@@ -74,11 +85,10 @@ static void store_params(job *j, const scratch *s, int64_t row, int64_t group, i
 }
 
 /* Scales, zero points and inverses of a segment's groups. */
-static bool segment_params(job *j, scratch *s, int64_t row, int64_t col, int64_t n) {
+static bool segment_params(job *j, scratch *s, int64_t row, int64_t col, int64_t n, float ratio) {
   int64_t count = touched(j, col, n), bad = 0, size = j->q->group_size;
   bool divide;
-  j->q->kernels->params_of(j->q->grid, s->low, s->high, (size_t)count, j->ratio, s->scale, s->zero);
-  if (rondo_job_finish_params(j, s, count, &bad, &divide)) return true;
+  if (rondo_job_params(j, s, param_index(j, row, col), count, ratio, &bad, &divide)) return true;
   int64_t start = (position_of(j, col) / size + bad) * size - j->tile->offset;
   rondo_job_bad_scale(j, row, start > col ? start : col);
   return false;
@@ -154,17 +164,47 @@ static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t co
   }
 }
 
-static void segment_losses(job *j, scratch *s, line x, int64_t col, int64_t n, double *loss) {
+/* Losses of m values, which are in s->x, of one group: at all ratios, added to loss; or of the
+ * params that were found, added to loss[r]. */
+static void part_losses(job *j, scratch *s, line x, int64_t segment, int64_t col, int64_t m,
+                        double *loss, size_t r) {
   const rondo_kernels *k = j->q->kernels;
-  int64_t size = j->q->group_size;
+  const rondo_losses *wanted = j->losses;
+  const float *weight = j->tile->weight == NULL ? NULL : j->tile->weight + col;
+  double errors[RONDO_ERROR_BLOCK];
+  if (rondo_job_at_ratios(j)) {
+    int64_t size = j->q->group_size;
+    int64_t group = position_of(j, col) / size - position_of(j, segment) / size;
+    k->group_losses(j->q->grid, s->x, weight, (size_t)m, s->low[group], s->high[group],
+                    wanted->ratios, wanted->count, loss);
+    return;
+  }
+  quantize_span(j, s, x, segment, col, m, s->y, s->codes);
+  k->power_errors(s->x, s->y, weight, (size_t)m, wanted->power, errors);
+  loss[r] += k->sum_f64(errors, (size_t)m);
+}
+
+/* total: where losses are added that are not wanted by group. */
+static void segment_losses(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n,
+                           double *total, size_t r) {
+  int64_t size = j->q->group_size, most = rondo_job_at_ratios(j) ? j->piece : RONDO_ERROR_BLOCK;
+  double *groups = j->losses->groups;
   for (int64_t done = 0; done < n;) {
     int64_t position = position_of(j, col + done);
-    int64_t group = position / size - position_of(j, col) / size;
-    int64_t m = smallest(smallest(size - position % size, n - done), j->piece);
-    k->to_f32[x.dtype](skip(x, done), s->x, (size_t)m);
-    k->group_losses(j->q->grid, s->x, j->tile->weight == NULL ? NULL : j->tile->weight + col + done,
-                    (size_t)m, s->low[group], s->high[group], j->ratios, j->ratio_count, loss);
+    int64_t m = smallest(smallest(size - position % size, n - done), most);
+    int64_t at = groups == NULL ? 0 : param_index(j, row, col + done) * (int64_t)j->losses->count;
+    j->q->kernels->to_f32[x.dtype](skip(x, done), s->x, (size_t)m);
+    part_losses(j, s, x, col, col + done, m, groups == NULL ? total : groups + at, r);
     done += m;
+  }
+}
+
+static void losses_of_row(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n,
+                          double *total) {
+  size_t rounds = rondo_job_at_ratios(j) ? 1 : j->losses->count;
+  for (size_t r = 0; r < rounds; r++) {
+    if (!segment_params(j, s, row, col, n, rondo_job_ratio(j, r))) return;
+    segment_losses(j, s, x, row, col, n, total, r);
   }
 }
 
@@ -175,11 +215,9 @@ static void do_row(job *j, scratch *s, int64_t row, double *loss) {
     if (x.x == NULL) return;
     if (j->purpose == RANGES) {
       widen_ranges(j, s, row, col, n);
-    } else if (!segment_params(j, s, row, col, n)) {
-      continue;
     } else if (j->purpose == LOSSES) {
-      segment_losses(j, s, x, col, n, loss);
-    } else {
+      losses_of_row(j, s, x, row, col, n, loss);
+    } else if (segment_params(j, s, row, col, n, j->ratio)) {
       quantize_segment(j, s, x, row, col, n);
     }
   }
@@ -200,7 +238,7 @@ static void pack_rows_up_to(job *j, const scratch *s, int64_t row) {
 void rondo_row_task(job *j, scratch *s, size_t task) {
   int64_t first = (int64_t)task * j->task_rows;
   int64_t last = smallest(first + j->task_rows, j->tile->rows);
-  double *loss = j->purpose == LOSSES ? j->task_losses + task * j->ratio_count : NULL;
+  double *loss = j->task_losses == NULL ? NULL : j->task_losses + task * j->losses->count;
   bool down = j->purpose == QUANTIZE && j->out->words != NULL && j->out->packing.dim == 0;
   for (int64_t row = first; row < last; row++) {
     do_row(j, s, row, loss);

@@ -147,6 +147,11 @@ typedef struct rondo_kernels {
   void (*squared_error)(rondo_dtype dtype, const void *x, const float *y, const float *weight,
                         size_t n, double *sums);
 
+  /* errors[i] = weight[i] * |x[i] - y[i]|^power in f64, of the f32 difference; weight may be NULL.
+   */
+  void (*power_errors)(const float *x, const float *y, const float *weight, size_t n, double power,
+                       double *errors);
+
   /* The largest |x| as bits without sign: 0x7f800000 and above mean infinity or NaN. */
   uint32_t (*largest_magnitude)(const float *restrict x, size_t n);
 

@@ -3,6 +3,8 @@
  * at most RONDO_ERROR_BLOCK values are summed in f32, LANES side by side, and folded into f64; a
  * run whose sum may have lost to under- or overflow is summed in f64 instead. */
 
+#include "kernels/elementary.h"
+
 static double fold_lanes(const double *lane) {
   double half[LANES / 2];
   for (int i = 0; i < LANES / 2; i++) half[i] = lane[i] + lane[i + LANES / 2];
@@ -90,6 +92,19 @@ KERNEL void squared_error(rondo_dtype dtype, const void *x, const float *y, cons
     block_error(values, y + at, weight == NULL ? NULL : weight + at, m, sums);
     sums += 2;
   }
+}
+
+/* ---- Other norms ---- */
+
+KERNEL void power_errors(const float *x, const float *y, const float *weight, size_t n,
+                         double power, double *errors) {
+  for (size_t i = 0; i < n; i++) errors[i] = __builtin_fabsf(x[i] - y[i]);
+  if (power == 2) {
+    for (size_t i = 0; i < n; i++) errors[i] = errors[i] * errors[i];
+  } else if (power != 1) {
+    for (size_t i = 0; i < n; i++) errors[i] = rondo_pow(errors[i], power);
+  }
+  for (size_t i = 0; weight != NULL && i < n; i++) errors[i] = weight[i] * errors[i];
 }
 
 /* ---- Losses of a group at many clip ratios ----

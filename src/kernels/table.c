@@ -19,6 +19,7 @@ const rondo_kernels RONDO_TABLE = {
     .quantize_groups = quantize_groups,
     .dequantize_groups = dequantize_groups,
     .group_losses = group_losses,
+    .power_errors = power_errors,
     .column_ranges = column_ranges,
     .quantize_columns = quantize_columns,
     .dequantize_columns = dequantize_columns,
