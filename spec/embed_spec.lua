@@ -381,8 +381,8 @@ describe("a host", function()
         local matcher = rondo.pattern.compile "a"
         for i, value in ipairs { "", json.decode "[]", json.array {}, json.object {}, matcher,
                                  json.array(json.object {}), rondo, _G, rondo.zeros { 1 },
-                                 require("rondo.scheme").new { data_type = "int", bits = 4,
-                                   scheme = "sym", group_size = 8, group_dim = 1 } } do
+                                 require("rondo.scheme").from { type = "int4",
+                                                               group_size = 8 } } do
           assert(getmetatable(value) == "locked", i)
           assert(i == 1 or not pcall(setmetatable, value, {}))
         end

@@ -29,11 +29,11 @@ local function losses_at(job, ratios, keep, tick)
   return losses:totable()
 end
 
---- The clip ratio of a layer: its quantile or, where the job asks for a search, the ratio with the
+--- The clip ratio of a layer: its scheme's or, where that asks for a search, the ratio with the
 --- least squared error over the whole layer, the first of several. Kept in the job. tick, if any,
 --- is called after each tile.
 function execute.ratio(job, keep, tick)
-  if not job.ratio and job.search then
+  if not job.ratio and job.scheme.clip == "layer" then
     local ratios = stream.search_ratios
     local losses, message, code = losses_at(job, ratios, keep, tick)
     if not losses then return nil, message, code end
@@ -43,15 +43,15 @@ function execute.ratio(job, keep, tick)
     end
     job.ratio = ratios[best]
   end
-  return job.ratio or job.scheme.quantile
+  return job.ratio or job.scheme.ratio
 end
 
 --- Looks at a layer's weights once, so that what cannot be quantized is known now.
 -- @return true, or nil, message, code
 function execute.check(job, keep)
   local good, message, code
-  if job.search then good, message, code = execute.ratio(job, keep)
-  else good, message, code = losses_at(job, { job.scheme.quantile }, keep) end
+  if job.scheme.clip == "layer" then good, message, code = execute.ratio(job, keep)
+  else good, message, code = losses_at(job, { job.scheme.ratio }, keep) end
   if not good then return nil, message, code end
   return true
 end
@@ -68,7 +68,7 @@ function execute.quantize(job, keep, put, tick)
   if not ratio then return nil, message, code end
   local sums = core.sums()
   local wanted = { ratio = ratio, keep = keep, sums = sums, packing = job.packing,
-                   scale_dtype = job.scale_dtype }
+                   scale_dtype = job.scheme.scale }
   if not job.packing then wanted.values_dtype = job.entries[1].dtype end
   for slice = 1, whole.slices do
     local function sink(role, tensor, row, col)

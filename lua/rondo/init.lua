@@ -4,6 +4,8 @@
 --   rondo.open(path)                     a model: safetensors file, or Hugging Face folder
 --   rondo.quantize(model, dir, options)  a quantized checkpoint
 --   rondo.plan(model, options)           what that would do
+--   rondo.int4 { group_size = 64 }       schemes: int2 int3 int4 int5 int6 int8 nf4 fp4 e2m1 keep
+--   rondo.recipe { rules }               what becomes of which tensor; rondo.policy, rondo.scheme
 --   rondo.rtn                            the reference functions
 --   rondo.tensor, zeros, full, arange, rand, randn, from_bytes, is_tensor
 --   rondo.safetensors, rondo.json, rondo.model, rondo.pattern, rondo.compare
@@ -64,9 +66,14 @@ function rondo.show(value, width)
   return require "rondo.shown"(require("rondo.prompt.show").text(value, width))
 end
 
+--- A recipe for rondo.plan and rondo.quantize; see lua/rondo/recipe/init.lua.
+function rondo.recipe(rules)
+  return require("rondo.recipe").new(rules, 2)
+end
+
 -- Modules that are fields, loaded when first used.
 local modules = { rtn = true, safetensors = true, json = true, model = true, pattern = true,
-                  plot = true }
+                  plot = true, scheme = true, policy = true }
 
 local meta = { __metatable = "locked" }
 
@@ -76,6 +83,8 @@ function meta.__index(self, name)
     rawset(self, name, module)
     return module
   end
+  local scheme = require "rondo.scheme"
+  if scheme.is_named(name) then return scheme.types[name] end
   error("rondo has no field '" .. tostring(name) .. "'", 2)
 end
 

@@ -15,10 +15,11 @@
 
 local core = require "rondo.core"
 local layers_of = require "rondo.model.layers"
+local decide = require "rondo.recipe.decide"
 local linear = require("rondo.model.layer").linear
 local packed = require "rondo.formats.packed"
 local plan_options = require "rondo.plan_options"
-local scheme_of = require "rondo.scheme"
+local recipe_of = require "rondo.recipe"
 local sequence = require "rondo.sequence"
 local shape_of = require "rondo.shape"
 local source = require "rondo.model.source"
@@ -34,43 +35,6 @@ plan.description = plan_options.description
 
 local quantizable = { f32 = true, f16 = true, bf16 = true }
 
--- The scheme of a layer, one object for all layers that have the same. Groups run along the input
--- channels for group_dim 1; a transposed layer keeps those in its rows.
-local function layer_scheme(o, layer, config)
-  local bits = config and config.bits or o.bits
-  local data_type = bits == 4 and o.dtype or "int"
-  local flip = layer.transposed and 1 - o.group_dim or o.group_dim
-  local fields = {
-    data_type = data_type, bits = bits, scheme = config and config.scheme or o.scheme,
-    full_range = o.full_range, group_size = config and config.group_size or o.group_size,
-    group_dim = flip, quantile = config and (config.quantile or 1.0) or o.quantile,
-  }
-  local key = table.concat({ data_type, bits, fields.scheme, fields.group_size, flip,
-                             string.format("%a", fields.quantile) }, " ")
-  if not o.schemes[key] then o.schemes[key] = scheme_of.new(fields) end
-  return o.schemes[key]
-end
-
-local other_kinds = { embedding = "embedding", norm = "norm", other = "not a linear layer" }
-
-local function exclusion(o, path, name)
-  for _, rule in ipairs(o.exclude) do
-    if rule.matches(path) or rule.matches(name) then return rule end
-  end
-end
-
--- Why a linear layer is kept, or nil.
-local function kept_because(o, layer)
-  local rule = exclusion(o, layer.name, layer.tensor_name)
-  if rule then return "exclude " .. rule.text end
-  if not quantizable[layer.dtype] then return "dtype " .. layer.dtype .. " is not quantized" end
-  if o.config[layer.name] then return nil end
-  if layer.tied then return "tied to the embedding" end
-  if o.reference then return nil end
-  if layer.kind == "lm_head" then return "lm_head is kept" end
-  if layer.kind == "router" then return "routers are kept" end
-end
-
 local function packing_of(o, scheme)
   return { dtype = o.compression_dtype, dim = o.compression_dim,
            fields = packed.word_bits[o.compression_dtype] // scheme.bits }
@@ -79,47 +43,48 @@ end
 local actions = { copy = "copy", unpack = "cast", bias = "cast", quantize = "quantize" }
 
 -- What is done with tensors: one table for all with which the same is done.
--- @param what  "copy"; "quantize"; "unpack": a layer of a packed source that is kept is written as
---              plain values; "bias": that of a packed layer gets the scales' dtype
-local function decision(o, what, rule, scheme)
-  local same = o.decisions[scheme or what] or {}
-  o.decisions[scheme or what] = same
-  same[rule] = same[rule] or {
-    what = what, action = actions[what], rule = rule, scheme = scheme,
-    packing = scheme and o.format == "packed" and packing_of(o, scheme) or nil,
-  }
-  return same[rule]
-end
-
-local function decide_layer(made, name, what)
-  local o, layer = made.options, layers_of.describe(made.list, name, what)
-  layer.tied = made.tied[name] or false
-  local reason = linear[layer.kind] and kept_because(o, layer) or other_kinds[layer.kind]
-  if reason then return decision(o, layer.quantized and "unpack" or "copy", reason) end
-  local config = o.config[layer.name]
-  local rule = config and "config '" .. layer.name .. "'" or "linear layer"
-  return decision(o, "quantize", rule, layer_scheme(o, layer, config))
-end
-
--- Whether a linear layer may differ from others of its group.
-local function is_singled_out(made, name)
-  if made.tied[name] then return true end
-  local o = made.options
-  if #o.exclude == 0 and not next(o.config) then return false end
-  local path = layers_of.path(made.list, name)
-  return o.config[path] ~= nil or exclusion(o, path, name) ~= nil
-end
-
--- common: decisions by group
-local function decide(made, number, name, common)
-  local what, shared = layers_of.at(made.list, number)
-  if not what then return decision(made.options, "copy", "not a linear layer") end
-  if not shared or linear[what.kind] and is_singled_out(made, name) then
-    return decide_layer(made, name, what)
+-- @param what    "copy"; "quantize"; "unpack": a layer of a packed source that is kept is written as
+--                plain values; "bias": that of a packed layer gets the scales' dtype
+-- @param detail  the scheme to quantize with, or the dtype of a bias
+local function decision(o, what, rule, detail, asked)
+  local same = o.decisions[detail or what] or {}
+  o.decisions[detail or what] = same
+  local key = rule .. (asked and asked ~= detail and " transposed" or "")
+  if not same[key] then
+    same[key] = { what = what, action = actions[what], rule = rule, asked = asked }
+    if what == "bias" then same[key].dtype = detail else same[key].scheme = detail end
+    if detail and what == "quantize" and o.format == "packed" then
+      same[key].packing = packing_of(o, detail)
+    end
   end
-  local group = made.list.group_of[number]
-  common[group] = common[group] or decide_layer(made, name, what)
-  return common[group]
+  return same[key]
+end
+
+-- Why a tensor cannot be quantized whatever a recipe says, or nil.
+local function unfit(what, dtype)
+  if not what then return "no layer's weight" end
+  if not linear[what.kind] and what.kind ~= "embedding" then
+    return what.kind == "norm" and "a norm" or "no matrix of a layer"
+  end
+  if not quantizable[dtype] then return "dtype " .. dtype end
+end
+
+-- The decision that a rule's scheme means for a tensor. What cannot be quantized is copied.
+local function decision_maker(made, where)
+  local o, packing = made.options, made.options.format == "packed"
+  return function(name, what, scheme, rule)
+    local record = made.list.records[name]
+    local reason = scheme.type ~= "keep"
+      and unfit(what, record and record.dtype or made.model.checkpoint:info(name))
+    if reason then rule = ("%s (kept: %s)"):format(rule, reason) end
+    if reason or scheme.type == "keep" then return decision(o, record and "unpack" or "copy", rule) end
+    local refusal = scheme:refusal(packing)
+    if refusal then
+      error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), refusal), 0)
+    end
+    local turned = what.transposed and scheme:transposed() or scheme
+    return decision(o, "quantize", rule, turned, scheme)
+  end
 end
 
 -- Changes what depends on other tensors: the biases of packed layers follow them, and parts of a
@@ -133,9 +98,9 @@ local function follow(made, decisions, biases)
     if not parts[name] then
       local at, chosen = #names + 1, decisions[number]
       if biases[name] and chosen.what == "copy" then
-        local same = made.model.checkpoint:info(name) == o.scale_dtype
+        local same = made.model.checkpoint:info(name) == biases[name]
         chosen = same and decision(o, "copy", "bias")
-          or decision(o, "bias", "bias of a packed layer")
+          or decision(o, "bias", "bias of a packed layer", biases[name])
       end
       names[at], group_of[at], kept[at] = name, made.group_of[number], chosen
     end
@@ -143,17 +108,39 @@ local function follow(made, decisions, biases)
   made.names, made.group_of, made.decisions = names, group_of, kept
 end
 
-local function decide_all(made)
-  local decisions, biases, common = {}, {}, {}
-  local is_packed = made.options.format == "packed"
+-- The dtypes of the biases of packed layers, by name.
+local function packed_biases(made)
+  local biases = {}
+  if made.options.format ~= "packed" then return biases end
   for number, name in ipairs(made.names) do
-    local chosen = decide(made, number, name, common)
-    decisions[number] = chosen
-    local bias = is_packed and chosen.what == "quantize" and layers_of.bias(made.list, name)
-    if bias then biases[bias] = true end
+    local chosen = made.decisions[number]
+    local bias = chosen.what == "quantize" and layers_of.bias(made.list, name)
+    if bias then biases[bias] = chosen.scheme.scale end
   end
-  made.decisions = decisions
-  if next(biases) or next(made.list.records) then follow(made, decisions, biases) end
+  return biases
+end
+
+local function settle(made)
+  local biases = packed_biases(made)
+  if next(biases) or next(made.list.records) then follow(made, made.decisions, biases) end
+end
+
+local finish, trial -- forward
+
+-- What a policy gets, see rondo.policy.
+local function for_policy(made, entries)
+  return { layers = entries, trial = function(scheme_for) return trial(made, entries, scheme_for) end }
+end
+
+local function decide_all(made, where)
+  local o = made.options
+  local make = decision_maker(made, where)
+  local body = recipe_of.body(o.recipe)
+  made.decisions = decide.all(made, body, where, make)
+  decide.revise(made, body, made.decisions, make,
+                function(entries) return for_policy(made, entries) end)
+  if body.fused ~= false then decide.check_partners(made, made.decisions, where) end
+  settle(made)
 end
 
 -- ---- Measuring ----
@@ -169,7 +156,7 @@ local function output(part, role, dtype, shape)
 end
 
 -- Output tensors of a packed layer: the reference's WeightOnlyLinear.
-local function packed_outputs(shape, scheme, packing, scale_dtype)
+local function packed_outputs(shape, scheme, packing)
   local rows, cols = shape[#shape - 1], shape[#shape]
   local function shaped(a, b)
     return #shape == 3 and { shape[1], a, b } or { a, b }
@@ -178,7 +165,7 @@ local function packed_outputs(shape, scheme, packing, scale_dtype)
   if scheme.group_dim == 0 then scale_rows, scale_cols = scheme:groups(rows), cols end
   local list = {
     output("packed_weight", "words", packing.dtype, shaped(packed.in_words(packing, rows, cols))),
-    output("scale", "scale", scale_dtype, shaped(scale_rows, scale_cols)),
+    output("scale", "scale", scheme.scale, shaped(scale_rows, scale_cols)),
   }
   if scheme:has_zero() then
     list[3] = output("packed_zp", "zero", packing.dtype,
@@ -187,14 +174,13 @@ local function packed_outputs(shape, scheme, packing, scale_dtype)
   return list
 end
 
-local function outputs_of(made, chosen, about)
+local function outputs_of(chosen, about)
   if chosen.what == "copy" then
     return { { role = "bytes", dtype = about.dtype, shape = about.shape, nbytes = about.nbytes } }
   elseif chosen.packing then
-    return packed_outputs(about.shape, chosen.scheme, chosen.packing, made.options.scale_dtype)
+    return packed_outputs(about.shape, chosen.scheme, chosen.packing)
   end
-  local dtype = chosen.what == "bias" and made.options.scale_dtype or about.dtype
-  return { output(nil, "values", dtype, about.shape) }
+  return { output(nil, "values", chosen.dtype or about.dtype, about.shape) }
 end
 
 -- What the source tensor is: dtype and shape (of a packed layer: as it was) and its bytes.
@@ -211,7 +197,7 @@ end
 
 local function measure(made, chosen, name)
   local about, after = source_of(made, chosen, name), 0
-  local outputs, weights = outputs_of(made, chosen, about), shape_of.count(about.shape)
+  local outputs, weights = outputs_of(chosen, about), shape_of.count(about.shape)
   for _, e in ipairs(outputs) do after = after + e.nbytes end
   return {
     shape = about.shape, dtype = about.dtype, action = chosen.action, rule = chosen.rule,
@@ -365,15 +351,14 @@ local function entries_of(made, i, outputs)
 end
 
 --- The i-th job of a plan, made anew with each call: name, action, entries, before, after (bytes);
---- of one that quantizes layer, scheme, search, ratio, packing, scale_dtype; of a cast source.
+--- of one that quantizes layer, scheme, ratio, packing; of a cast source.
 function plan.job(made, i)
   local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
   local job = { name = name, action = chosen.action, before = m.bytes_before,
                 after = m.bytes_after, entries = entries_of(made, i, m.outputs) }
   if chosen.what == "quantize" then
     job.layer, job.scheme = model_of().layer_of(made.model, name), chosen.scheme
-    job.search, job.ratio = made.options.mse_search, made.ratios[i]
-    job.packing, job.scale_dtype = chosen.packing, chosen.packing and made.options.scale_dtype
+    job.ratio, job.packing = made.ratios[i], chosen.packing
   elseif chosen.what == "unpack" then
     job.source = model_of().layer_of(made.model, name).source
   elseif chosen.what == "bias" then
@@ -398,7 +383,7 @@ function plan.quantizing(made)
 end
 
 --- What is said of the layers that are quantized: for path, layer in ...; layer: { tensor (the name
---- of the weight that is no longer there), dtype, shape, scheme, packing, scale_dtype }.
+--- of the weight that is no longer there), dtype, shape, scheme, packing }.
 function plan.layers(made)
   local i = 0
   return function()
@@ -408,7 +393,7 @@ function plan.layers(made)
     local path, record = layers_of.path(made.list, name), made.list.records[name]
     return path, { tensor = record and packed.plain_name(made.model, path) or name,
                    dtype = m.dtype, shape = m.shape, scheme = chosen.scheme,
-                   packing = chosen.packing, scale_dtype = made.options.scale_dtype }
+                   packing = chosen.packing }
   end
 end
 
@@ -422,7 +407,7 @@ local function add_totals(made)
 end
 
 -- Completes a plan whose decisions stand: files, sizes, rows.
-local function finish(made)
+function finish(made)
   made.totals = { tensors = #made.names, quantized = 0, weights = 0, quantized_bytes = 0,
                   tensor_bytes = 0, bytes_before = 0, bytes_after = 0 }
   made.shards = make_shards(made)
@@ -443,11 +428,27 @@ local function finish(made)
 end
 
 local function new(model, o)
-  o.schemes, o.decisions = {}, {} -- of those made so far, see layer_scheme and decision
+  o.decisions = {} -- those made so far, see decision
   local list, tied = model_of().layer_list(model)
   return { model = model, options = o, list = list, tied = tied, names = model.names,
            group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
            measures = {}, measure_count = 0 }
+end
+
+-- The size of all files if the layers of a policy had other schemes, and were packed.
+-- @param scheme_for  function (entry) -> scheme
+function trial(made, entries, scheme_for)
+  local o = setmetatable({ format = "packed" }, { __index = made.options })
+  local tried = new(made.model, o)
+  local make = decision_maker(tried, "trial")
+  tried.decisions = table.move(made.decisions, 1, #made.decisions, 1, {})
+  for _, entry in ipairs(entries) do
+    tried.decisions[entry.number] = make(entry.name, entry.what, scheme_for(entry), "trial")
+  end
+  settle(tried)
+  local done, message = finish(tried)
+  if not done then error(message, 0) end
+  return tried
 end
 
 -- What a user should know, though it stops nothing.
@@ -477,8 +478,9 @@ function plan.make(model, given, level, where, reference)
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
+  for _, f in ipairs(recipe_of.body(o.recipe).transform or {}) do model = model:map(f) end
   local planned = new(model, o)
-  decide_all(planned)
+  decide_all(planned, (where or "plan") .. (o.named and ": " .. o.named or ""))
   local made, message, code = finish(planned)
   if not made then return nil, message, code end
   remark(made)

@@ -4,6 +4,8 @@ local layers_of = require "rondo.model.layers"
 local linear = require("rondo.model.layer").linear
 local options = require "rondo.options"
 local pattern = require "rondo.pattern"
+local recipe_of = require "rondo.recipe"
+local plain = require "rondo.recipe.plain"
 local scheme_of = require "rondo.scheme"
 
 local plan_options = {}
@@ -21,8 +23,13 @@ local function group_size(value)
   if whole and (whole == -1 or whole >= 1) then return whole end
 end
 
+local function check_recipe(value)
+  return recipe_of.is(value) and value or nil
+end
+
 --- Describes the options of plan.make, for rondo.options.
 plan_options.description = {
+  recipe = { kind = "custom", says = "a recipe (see rondo.recipe)", check = check_recipe },
   bits = { kind = "integer", min = 1, max = 16, default = 4 },
   group_size = { kind = "custom", check = group_size, default = 32,
                  says = "-1 (a whole row), \"row\" or an integer of at least 1" },
@@ -43,6 +50,10 @@ plan_options.description = {
   shard_size = { kind = "number", min = 1, default = 5e9 },
   nonfinite = { kind = "choice", choices = { "error", "keep" }, default = "error" },
 }
+
+-- Those that say what a recipe says otherwise.
+local deciding = { "bits", "group_size", "scheme", "dtype", "group_dim", "full_range", "quantile",
+                   "mse_search", "config", "exclude", "scale_dtype" }
 
 local layer_rules = {
   bits = plan_options.description.bits,
@@ -134,9 +145,25 @@ local function check_combination(where, o)
   end
 end
 
+local function check_nonfinite(where, o)
+  if o.nonfinite == "keep" and o.format == "packed" then
+    error(where .. ": nonfinite = \"keep\" is for values: codes cannot hold NaN or infinity", 0)
+  end
+end
+
+local function check_beside_recipe(where, given, level)
+  for _, name in ipairs(deciding) do
+    if given[name] ~= nil then
+      error(("%s: options '%s' and 'recipe' exclude each other: the recipe decides"):format(where,
+        name), level + 1)
+    end
+  end
+end
+
 --- Checks options for a model; raises for what makes no sense.
--- @return a table of all options, with exclude: a list of { text, matches }, config: checked; and
---         reference
+-- @return a table of all options, with exclude: a list of { text, matches }, config: checked;
+--         reference; recipe: the one given, with named: words for it, or the one that the options
+--         stand for
 function plan_options.check(where, model, given, level, reference)
   if not model_of().is_model(model) then
     error(string.format("%s: a model from rondo.open is expected, not a %s", where, type(model)),
@@ -144,16 +171,21 @@ function plan_options.check(where, model, given, level, reference)
   end
   local o = options.check(where, given, plan_options.description, level + 1)
   o.reference = reference or false
+  if o.recipe then
+    check_beside_recipe(where, given, level + 1)
+    o.named = select(2, recipe_of.about(o.recipe))
+    check_nonfinite(where, o)
+    return o
+  end
   check_bits(where, o, o.bits)
   if not reference then check_combination(where, o) end
-  if o.nonfinite == "keep" and o.format == "packed" then
-    error(where .. ": nonfinite = \"keep\" is for values: codes cannot hold NaN or infinity", 0)
-  end
+  check_nonfinite(where, o)
   o.exclude = check_exclude(where, model, o.exclude)
   o.config = check_config(where, model, o.config)
   for path, config in pairs(o.config) do
     check_bits(string.format("%s: config '%s'", where, path), o, config.bits or o.bits)
   end
+  o.recipe = plain(o)
   return o
 end
 

@@ -5,6 +5,7 @@ local core = require "rondo.core"
 local json = require "rondo.json"
 local layers_of = require "rondo.model.layers"
 local plan_of = require "rondo.plan"
+local recipe_of = require "rondo.recipe"
 local sequence = require "rondo.sequence"
 
 local report = {}
@@ -39,7 +40,8 @@ end
 -- ---- The report ----
 
 local function layer_of(made, i, results)
-  local m, s, name = plan_of.measure(made, i), made.decisions[i].scheme, made.names[i]
+  local m, name = plan_of.measure(made, i), made.names[i]
+  local s = made.decisions[i].scheme:reference()
   return errors({
     name = layers_of.path(made.list, name), tensor = name, shape = m.shape, dtype = m.dtype,
     scheme = m.scheme, bits = s.bits, group_size = s.group_size, group_dim = s.group_dim,
@@ -47,22 +49,31 @@ local function layer_of(made, i, results)
   }, results.error[i], results.norm[i], m.weights)
 end
 
+-- What applies to a recipe and to plain options alike.
+local function add_common(list, o)
+  list.format, list.nonfinite = o.format, o.nonfinite
+  list.shard_size = math.tointeger(o.shard_size) or o.shard_size
+  if o.format == "packed" then
+    list.compression_dtype, list.compression_dim = o.compression_dtype, o.compression_dim
+  end
+  return list
+end
+
 -- The options as the caller would write them again.
 local function options_of(made)
   local o, config = made.options, {}
+  if o.named then
+    local name, _, values = recipe_of.about(o.recipe)
+    return add_common({ recipe = name, set = json.object(values) }, o)
+  end
   for path, fields in pairs(o.config) do config[path] = fields end
   local exclude = {}
   for i, rule in ipairs(o.exclude) do exclude[i] = rule.text end
   local list = { bits = o.bits, group_size = o.group_size, scheme = o.scheme, dtype = o.dtype,
                  group_dim = o.group_dim, full_range = o.full_range, quantile = o.quantile,
-                 mse_search = o.mse_search, format = o.format, config = config,
-                 exclude = json.array(exclude), shard_size = math.tointeger(o.shard_size)
-                   or o.shard_size, nonfinite = o.nonfinite }
-  if o.format == "packed" then
-    list.compression_dtype, list.compression_dim = o.compression_dtype, o.compression_dim
-    list.scale_dtype = o.scale_dtype
-  end
-  return list
+                 mse_search = o.mse_search, config = config, exclude = json.array(exclude) }
+  if o.format == "packed" then list.scale_dtype = o.scale_dtype end
+  return add_common(list, o)
 end
 
 --- Makes the report of a plan that was carried out.

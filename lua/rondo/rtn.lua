@@ -93,9 +93,9 @@ local function scheme_from(where, o, level)
   if data_type == "int" and o.scheme == "sym" and full_range and o.num_bits == 1 then
     error(where .. ": 1 bit has no full range; use full_range = false or more bits", level + 1)
   end
-  return scheme_of.new {
+  return scheme_of.of_reference {
     data_type = data_type, bits = o.num_bits, scheme = o.scheme, full_range = full_range,
-    group_size = o.group_size or -1, group_dim = o.group_dim or 1, quantile = o.quantile or 1.0,
+    group_size = o.group_size or -1, group_dim = o.group_dim, ratio = o.quantile,
   }
 end
 
@@ -148,7 +148,7 @@ local function apply(where, weight, scheme, o, level)
   end
   local matrix, shape = as_matrix(where, weight, level + 1)
   local wanted = {
-    group_size = scheme:group_elements(matrix.shape[2]), ratio = scheme.quantile,
+    group_size = scheme:group_elements(matrix.shape[2]), ratio = scheme.ratio,
     keep = o.nonfinite == "keep", values = not o.return_int, codes = o.return_int,
     scale = o.return_int, zero = o.return_int,
   }

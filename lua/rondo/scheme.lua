@@ -1,67 +1,326 @@
--- scheme: how a weight matrix becomes codes. A scheme is a value that nobody changes: grid, groups,
--- clip ratio. The arithmetic belongs to the C core (src/kernels/quant.c).
+-- scheme: how a weight becomes codes, as a value: a number grid, which weights share a scale, how
+-- groups are clipped, how scales and zero points are stored. Nobody can change one; called with
+-- options it gives another that differs in these: int4 { group_size = 64 }. Schemes that say the
+-- same are the same value, so that == and tables by scheme work.
 --
--- Fields (read-only):
---   data_type   "int", or with 4 bits "nf4", "fp4", "fp4_e2m1_bnb", "fp4_e2m1", "e2m1"
---   bits        1..16 (codes exist up to 8)
---   scheme      "asym" or "sym"; codebooks ("nf4", ...) have no zero point in either
---   group_size  weights that share a scale; -1: all of a row (of a column for group_dim 0)
---   group_dim   1: groups run along a row, the input channels; 0: along a column
---   full_range  sym: scale by 2^(bits-1) rather than 2^(bits-1)-1
---   quantile    clip ratio in (0, 1]
---   grid        the native number grid
+-- Types: int1 .. int16 (integers; codes exist up to 8 bits), the 4-bit codebooks nf4, fp4,
+-- fp4_e2m1, fp4_e2m1_bnb, e2m1, and keep: not quantized at all, which takes no options. The options
+-- are `shared` and `integer` below. Fields: type, data_type ("int" or the codebook's name), bits,
+-- every option, and grid, the native number grid. A group runs along the input channels for
+-- group_dim 1, along the output channels for 0.
+--
+-- The arithmetic belongs to the C core (src/kernels). What it cannot do yet is refused where a
+-- scheme is about to be used: see refusal.
 
 local core = require "rondo.core"
+local options = require "rondo.options"
 
 local scheme = {}
 
 scheme.float_types = { "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1" }
 scheme.data_types = { "int", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1" }
 
-local methods = {}
+-- ---- Options ----
+
+local function whole(value)
+  value = math.type(value) ~= nil and math.tointeger(value)
+  return value and value >= 1 and value
+end
+
+-- A number of weights, "row", "tensor", or a block { output channels, input channels }.
+local function check_group_size(value)
+  if value == "row" or value == "tensor" then return value end
+  if type(value) ~= "table" then return whole(value) or nil end
+  local rows, cols = whole(value[1]), whole(value[2])
+  if not rows or not cols or #value > 2 then return nil end
+  return { rows, cols }
+end
+
+local double_description = {
+  bits = { kind = "integer", min = 2, max = 8, default = 8 },
+  group_size = { kind = "integer", min = 1, default = 256 },
+  mean = { kind = "boolean", default = true },
+}
+
+-- Options that every type has.
+local shared = {
+  group_size = { kind = "custom", check = check_group_size, default = 128,
+                 says = "an integer of at least 1, \"row\", \"tensor\" or a block "
+                   .. "{ output channels, input channels }" },
+  group_dim = { kind = "integer", min = 0, max = 1, default = 1 },
+  clip = { kind = "choice", choices = { "none", "layer" }, default = "none" }, -- layer: the ratio
+  -- of rondo.stream.search_ratios with the least squared error over the whole layer
+  ratio = { kind = "number", above = 0, max = 1, default = 1.0 }, -- a clip ratio that is known
+  scale = { kind = "choice", choices = { "f32", "f16", "bf16", "e4m3", "e8m0" }, default = "f32" },
+  double = { -- the scales quantized in turn; mean: less their mean, as bitsandbytes does
+    kind = "custom", says = "a table of bits, group_size, mean",
+    check = function(value) return options.check("double", value, double_description, -1) end },
+}
+
+-- Those of integers as well.
+local integer = {
+  symmetric = { kind = "boolean", default = true },
+  full_range = { kind = "boolean", default = false }, -- scale by 2^(bits-1), not 2^(bits-1)-1
+  zero = { kind = "choice", choices = { "integer", "float" }, default = "integer" }, -- the zero
+  -- point, which symmetric schemes do not have
+}
+
+local function joined(...)
+  local all = {}
+  for _, part in ipairs { ... } do
+    for name, rule in pairs(part) do all[name] = rule end
+  end
+  return all
+end
+
+-- From int8 on, a row has precision enough for one scale.
+local by_row = { group_size = joined(shared.group_size, { default = "row" }) }
+
+-- ---- Types ----
+
+-- type -> { data_type, bits, description of its options }
+local types = { keep = { "keep", nil, {} } }
+for bits = 1, 16 do
+  types["int" .. bits] = { "int", bits, joined(shared, integer, bits >= 8 and by_row or nil) }
+end
+for _, name in ipairs(scheme.float_types) do types[name] = { name, 4, shared } end
+
+-- Those that are fields of rondo, too.
+local named = { int2 = true, int3 = true, int4 = true, int5 = true, int6 = true, int8 = true,
+                nf4 = true, fp4 = true, e2m1 = true, keep = true }
+
+-- ---- Values ----
+
+local fields_of = setmetatable({}, { __mode = "k" })
+local known = setmetatable({}, { __mode = "v" }) -- schemes by their text
+
+local methods, Scheme = {}, { __name = "rondo.scheme", __metatable = "locked" }
+
+local function literal(value)
+  if type(value) == "string" then return string.format("%q", value) end
+  if math.type(value) == "float" then return core.json_real(value) end
+  if type(value) ~= "table" then return tostring(value) end
+  if #value > 0 then return "{ " .. table.concat(value, ", ") .. " }" end
+  local parts = {}
+  for name, field in pairs(value) do parts[#parts + 1] = name .. " = " .. literal(field) end
+  table.sort(parts)
+  return "{ " .. table.concat(parts, ", ") .. " }"
+end
+
+-- Lua that makes the scheme again.
+local function text_of(type_name, given)
+  local prefix = "rondo." .. type_name
+  if not named[type_name] then
+    given = joined(given, { type = type_name })
+    prefix = "rondo.scheme.from"
+  end
+  return next(given) == nil and prefix or prefix .. " " .. literal(given)
+end
+
+-- Options without those that say what holds anyway.
+local function normal(given, description)
+  local result = {}
+  for name, value in pairs(given) do
+    if value ~= description[name].default then result[name] = value end
+  end
+  local block = result.group_size
+  if type(block) == "table" and math.min(block[1], block[2]) == 1 then
+    result.group_dim = block[1] > 1 and 0 or nil
+    result.group_size = math.max(block[1], block[2])
+    return normal(result, description)
+  end
+  return result
+end
+
+-- What is wrong with options taken together, or nil.
+local function conflict(bits, o, given)
+  if o.clip ~= "none" and o.ratio ~= 1 then
+    return "clip finds the ratio itself; leave ratio out"
+  elseif type(o.group_size) ~= "number" and o.group_size ~= "row" and given.group_dim then
+    return "group_dim is for groups of a number of weights or of a row; a block says it itself"
+  elseif o.full_range and not o.symmetric then
+    return "full_range needs symmetric = true; with a zero point there is one range only"
+  elseif o.full_range and bits == 1 then
+    return "1 bit has no full range; use more bits"
+  elseif o.symmetric and given.zero then
+    return "zero is the kind of zero point, which a symmetric scheme does not have"
+  end
+end
+
+local function make(type_name, given, level)
+  local data_type, bits, description = table.unpack(types[type_name], 1, 3)
+  if data_type == "keep" and next(given) ~= nil then
+    error("keep takes no options: the tensor stays as it is", level + 1)
+  end
+  local o = options.check(type_name, given, description, level)
+  for name in pairs(given) do given[name] = o[name] end
+  local wrong = bits and conflict(bits, o, given)
+  if wrong then error(type_name .. ": " .. wrong, level + 1) end
+  given = normal(given, description)
+  local text = text_of(type_name, given)
+  if known[text] then return known[text] end
+  local value = setmetatable({}, Scheme)
+  local fields = options.check(type_name, given, description)
+  fields.type, fields.data_type, fields.bits = type_name, data_type, bits
+  if data_type ~= "int" then fields.symmetric, fields.full_range = true, false end
+  if bits then
+    fields.grid = core.grid(data_type, bits, fields.symmetric, fields.full_range)
+  end
+  fields_of[value] = { fields = fields, given = given, text = text }
+  known[text] = value
+  return value
+end
+
+-- ---- Methods ----
 
 --- Whether groups have a zero point of their own.
 function methods:has_zero()
-  return self.data_type == "int" and self.scheme == "asym"
+  return self.data_type == "int" and not self.symmetric
 end
 
 --- Groups along a line of `length` weights.
 function methods:groups(length)
-  if self.group_size == -1 then return length > 0 and 1 or 0 end
+  if self.group_size == "row" then return length > 0 and 1 or 0 end
   return (length + self.group_size - 1) // self.group_size
 end
 
 --- The group size in elements for lines of that length; the core wants at least 1.
 function methods:group_elements(length)
-  local whole = math.max(length, 1)
-  return self.group_size == -1 and whole or math.min(self.group_size, whole)
+  local most = math.max(length, 1)
+  return self.group_size == "row" and most or math.min(self.group_size, most)
+end
+
+local function group_label(size)
+  if type(size) == "table" then return ("%dx%d"):format(size[1], size[2]) end
+  return type(size) == "number" and "g" .. size or size
 end
 
 --- Short text for tables: "int4 asym g32", "nf4 row", "int8 sym full-range g128 dim0".
 function methods:label()
-  local parts = {}
-  if self.data_type == "int" then
-    parts[1] = "int" .. self.bits
-    parts[2] = self.scheme
-    if self.full_range then parts[3] = "full-range" end
-  else
-    parts[1] = self.data_type
-  end
-  parts[#parts + 1] = self.group_size == -1 and "row" or "g" .. self.group_size
+  if self.type == "keep" then return "keep" end
+  local parts = { self.type }
+  if self.data_type == "int" then parts[2] = self.symmetric and "sym" or "asym" end
+  if self.full_range then parts[#parts + 1] = "full-range" end
+  parts[#parts + 1] = group_label(self.group_size)
   if self.group_dim == 0 then parts[#parts + 1] = "dim0" end
   return table.concat(parts, " ")
 end
 
-local meta = { __index = methods, __metatable = "locked", __name = "rondo.scheme" }
+--- A plain table that scheme.from makes the same scheme of: type, and the options that differ from
+--- the type's defaults.
+function methods:totable()
+  local result = { type = self.type }
+  for name in pairs(fields_of[self].given) do result[name] = self[name] end
+  return result
+end
 
---- Makes a scheme; all fields but `grid` are required and already checked, or this raises.
-function scheme.new(fields)
-  local symmetric = fields.scheme == "sym"
-  local value = {}
-  for name, field in pairs(fields) do value[name] = field end
-  value.full_range = fields.data_type == "int" and symmetric and fields.full_range
-  value.grid = core.grid(fields.data_type, fields.bits, symmetric, value.full_range)
-  return setmetatable(value, meta)
+--- The scheme for a weight that is stored [in, out]: its groups run along the other dimension.
+function methods:transposed()
+  local size = self.group_size
+  if self.type == "keep" or size == "tensor" then return self end
+  if type(size) == "table" then return self { group_size = { size[2], size[1] } } end
+  return self { group_dim = 1 - self.group_dim }
+end
+
+--- The scheme in the words of the reference (see rondo.rtn): bits, group_size (-1: a row), scheme,
+--- data_type, full_range, group_dim.
+function methods:reference()
+  return { bits = self.bits, data_type = self.data_type, full_range = self.full_range,
+           group_size = self.group_size == "row" and -1 or self.group_size,
+           group_dim = self.group_dim, scheme = self.symmetric and "sym" or "asym" }
+end
+
+-- ---- What the core can do ----
+
+local core_scales = { f32 = true, f16 = true, bf16 = true }
+
+--- Why nothing can be quantized with this scheme yet, or nil. The one place that knows.
+-- @param packed  whether codes are wanted
+function methods:refusal(packed)
+  if type(self.group_size) == "table" or self.group_size == "tensor" then
+    return "a scale for a " .. (self.group_size == "tensor" and "whole tensor"
+      or "block of " .. group_label(self.group_size)) .. " cannot be computed yet"
+  elseif not core_scales[self.scale] then
+    return ("scales of %s cannot be computed yet; f32, f16 and bf16 can"):format(self.scale)
+  elseif self.double then
+    return "double quantization of scales cannot be computed yet"
+  elseif self.zero == "float" and self:has_zero() then
+    return "zero points that are no integers cannot be computed yet"
+  elseif self.bits > 8 and self.scale ~= "f32" then
+    return ("scales of %d-bit codes are f32, not %s"):format(self.bits, self.scale)
+  elseif packed and self.bits > 8 then
+    return ("packed codes have at most 8 bits, not %d"):format(self.bits)
+  end
+end
+
+-- ---- The object ----
+
+local function copy(value)
+  return type(value) == "table" and joined(value) or value
+end
+
+function Scheme.__index(self, key)
+  if methods[key] then return methods[key] end
+  local own = fields_of[self].fields
+  if own[key] == nil and not shared[key] and not integer[key] and key ~= "bits" then
+    error(("a scheme has no field '%s'"):format(tostring(key)), 2)
+  end
+  return copy(own[key])
+end
+
+function Scheme.__newindex(_, key)
+  error(("a scheme cannot be changed (field '%s'); scheme { %s = ... } makes another")
+    :format(tostring(key), tostring(key)), 2)
+end
+
+function Scheme.__call(self, changes)
+  if type(changes) ~= "table" then
+    error(("%s: options must be a table, not a %s"):format(self.type, type(changes)), 2)
+  end
+  return make(self.type, joined(fields_of[self].given, changes), 2)
+end
+
+function Scheme.__tostring(self)
+  return fields_of[self].text
+end
+
+--- The schemes with all their defaults, by type.
+scheme.types = {}
+for name in pairs(types) do scheme.types[name] = make(name, {}, 1) end
+
+--- Whether a scheme of this type is a field of rondo.
+function scheme.is_named(name)
+  return named[name] or false
+end
+
+--- Whether a value is a scheme.
+function scheme.is(value)
+  return type(value) == "table" and fields_of[value] ~= nil
+end
+
+--- A scheme of a plain table: type, and options; see totable.
+function scheme.from(given)
+  local name = type(given) == "table" and given.type
+  if not types[name] then
+    error("scheme.from: a table with a type is expected: int1 .. int16, keep, "
+      .. table.concat(scheme.float_types, ", "), 2)
+  end
+  local rest = joined(given)
+  rest.type = nil
+  return make(name, rest, 2)
+end
+
+--- A scheme in the words of the reference, see reference().
+-- @param fields  bits, data_type, scheme, full_range, group_size, group_dim, already checked; and
+--                ratio = 1, clip = "none", scale_dtype = "f32"
+function scheme.of_reference(fields)
+  local given = { group_size = fields.group_size == -1 and "row" or fields.group_size,
+                  group_dim = fields.group_dim, ratio = fields.ratio, clip = fields.clip,
+                  scale = fields.scale_dtype }
+  if fields.data_type ~= "int" then return make(fields.data_type, given, 2) end
+  given.symmetric = fields.scheme == "sym"
+  given.full_range = given.symmetric and fields.full_range
+  return make("int" .. fields.bits, given, 2)
 end
 
 return scheme

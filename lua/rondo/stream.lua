@@ -160,7 +160,7 @@ end
 local function packed(source, scheme, o, base, wanted, sink)
   local packing, dtype = wanted.packing, wanted.scale_dtype
   base.words, base.word_dtype, base.word_dim = true, packing.dtype, packing.dim
-  base.scale, base.zero, base.scale_dtype = true, true, dtype
+  base.scale, base.zero = true, true
   local done_band
   return each_tile(source, scheme, o, base, function(tile, piece, options, band)
     local result, what, row, col = core.quantize(scheme.grid, tile, options)
@@ -184,7 +184,7 @@ end
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)
   local base = { group_dim = scheme.group_dim, ratio = wanted.ratio, keep = wanted.keep,
-                 sums = wanted.sums }
+                 sums = wanted.sums, scale_dtype = wanted.scale_dtype }
   local o = band_options(source, scheme, wanted.packing)
   return (wanted.packing and packed or fake)(source, scheme, o, base, wanted, sink)
 end

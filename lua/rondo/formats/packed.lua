@@ -46,11 +46,11 @@ end
 
 -- What a reader must know of a layer that plan.layers gives.
 local function fields_of(layer)
-  local s = layer.scheme
-  return { tensor = layer.tensor, bits = s.bits, group_size = s.group_size, scheme = s.scheme,
-           data_type = s.data_type, full_range = s.full_range, group_dim = s.group_dim,
-           compression_dtype = layer.packing.dtype, compression_dim = layer.packing.dim,
-           scale_dtype = layer.scale_dtype, source_dtype = layer.dtype, shape = layer.shape }
+  local fields = layer.scheme:reference()
+  fields.tensor, fields.shape, fields.source_dtype = layer.tensor, layer.shape, layer.dtype
+  fields.compression_dtype, fields.compression_dim = layer.packing.dtype, layer.packing.dim
+  fields.scale_dtype = layer.scheme.scale
+  return fields
 end
 
 --- The value of config.json's quantization_config.
@@ -121,11 +121,7 @@ end
 
 -- Everything about a packed layer's tensors: shapes per slice, scheme, names.
 local function layout_of(path, fields)
-  local scheme = scheme_of.new {
-    data_type = fields.data_type, bits = fields.bits, scheme = fields.scheme,
-    full_range = fields.full_range, group_size = fields.group_size, group_dim = fields.group_dim,
-    quantile = 1.0,
-  }
+  local scheme = scheme_of.of_reference(fields)
   local shape = fields.shape
   local layout = {
     scheme = scheme, shape = shape, dim = fields.compression_dim,
