@@ -148,13 +148,13 @@ describe("a host", function()
 
     it("or fails to be, wherever memory runs out", function()
       local name, failed = script "require('rondo.rtn')", 0
-      for limit = 5000, 400000, 5000 do
+      for limit = 5000, 605000, 7500 do
         local text, status = host("--limit %d run %s", limit, name)
         assert.equal(0, status)
         assert.truthy(text == "ok: " or text == "memory: not enough memory", text)
         if text ~= "ok: " then failed = failed + 1 end
       end
-      assert.truthy(failed > 5 and failed < 79)
+      assert.truthy(failed > 5 and failed < 80)
     end)
 
     it("by a host that was compiled for another version", function()

@@ -43,9 +43,10 @@ end
 local actions = { copy = "copy", unpack = "cast", bias = "cast", quantize = "quantize" }
 
 -- What is done with tensors: one table for all with which the same is done.
--- @param what    "copy"; "quantize"; "unpack": a layer of a packed source that is kept is written as
---                plain values; "bias": that of a packed layer gets the scales' dtype
+-- @param what    "copy"; "quantize"; "unpack": a layer of a packed source that is kept is written
+--                as plain values; "bias": that of a packed layer gets the scales' dtype
 -- @param detail  the scheme to quantize with, or the dtype of a bias
+-- @param asked   the scheme as the recipe says it: groups along the inputs
 local function decision(o, what, rule, detail, asked)
   local same = o.decisions[detail or what] or {}
   o.decisions[detail or what] = same
@@ -77,7 +78,9 @@ local function decision_maker(made, where)
     local reason = scheme.type ~= "keep"
       and unfit(what, record and record.dtype or made.model.checkpoint:info(name))
     if reason then rule = ("%s (kept: %s)"):format(rule, reason) end
-    if reason or scheme.type == "keep" then return decision(o, record and "unpack" or "copy", rule) end
+    if reason or scheme.type == "keep" then
+      return decision(o, record and "unpack" or "copy", rule)
+    end
     local refusal = scheme:refusal(packing)
     if refusal then
       error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), refusal), 0)
@@ -129,7 +132,10 @@ local finish, trial -- forward
 
 -- What a policy gets, see rondo.policy.
 local function for_policy(made, entries)
-  return { layers = entries, trial = function(scheme_for) return trial(made, entries, scheme_for) end }
+  return {
+    layers = entries,
+    trial = function(scheme_for) return trial(made, entries, scheme_for) end,
+  }
 end
 
 local function decide_all(made, where)

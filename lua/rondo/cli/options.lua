@@ -54,6 +54,11 @@ local function glob(text)
   return nil, nil, tostring(why)
 end
 
+local function setting(text)
+  if text:find "^[%a_][%w_]*=" then return text end
+  return nil, "NAME=VALUE"
+end
+
 local words = { i8 = "int8", i16 = "int16", i32 = "int32", i64 = "int64" }
 local floats = { f32 = "float32", f16 = "float16", bf16 = "bfloat16" }
 
@@ -61,6 +66,11 @@ local floats = { f32 = "float32", f16 = "float16", bf16 = "bfloat16" }
 
 -- Each: option, name in the result, placeholder of the value (none: a flag), converter, help.
 local quantization = {
+  { "--recipe", "recipe", "FILE", nil,
+    "A Lua file that returns rondo.recipe { ... }: rules that decide what becomes of each tensor, "
+      .. "in place of the options from --bits to --exclude and of --scale-dtype." },
+  { "--set", "set", "NAME=VALUE", setting,
+    "An option of the recipe; may be repeated." },
   { "--bits", "bits", "N", integer(1, 16),
     "Bits of a code, 1 to 16; at most 8 with --format packed (default: 4)." },
   { "--group-size", "group_size", "N", group_size,
@@ -153,8 +163,26 @@ local function full_range_conflict(o)
   end
 end
 
+-- What a recipe says otherwise.
+local deciding = { "bits", "group_size", "scheme", "dtype", "group_dim", "full_range", "quantile",
+                   "mse_search", "config", "exclude", "scale_dtype" }
+
+local function recipe_conflict(o)
+  if not o.recipe then
+    return o.set and "option '--set' needs --recipe FILE; it sets an option of the recipe"
+  end
+  for _, name in ipairs(deciding) do
+    if o[name] ~= nil then
+      return ("options '--%s' and '--recipe' exclude each other: the recipe decides"):format(
+        (name:gsub("_", "-")))
+    end
+  end
+end
+
 local function quantization_conflict(o)
   if o.out == "" then return "argument 'OUT' must name a folder" end
+  local conflict = recipe_conflict(o)
+  if conflict then return conflict end
   if o.nonfinite == "keep" and o.format == "packed" then
     return "option '--nonfinite' keep needs --format fake: codes cannot hold NaN or infinity"
   end
@@ -194,7 +222,9 @@ for _, option in ipairs(quantization) do plan_names[#plan_names + 1] = option[2]
 --- The options for rondo.plan: those of the command line that it knows.
 function cli_options.for_plan(o)
   local result = {}
-  for _, name in ipairs(plan_names) do result[name] = o[name] end
+  for _, name in ipairs(plan_names) do
+    if name ~= "set" then result[name] = o[name] end
+  end
   return result
 end
 

@@ -73,7 +73,7 @@ local function add_option(command, described)
   local made = command:option(option):target(target):argname(placeholder):description(help)
     :overwrite(false) -- given twice: an error
   if convert then made:convert(converted(option, convert)) end
-  if target == "exclude" then made:count "*" end
+  if target == "exclude" or target == "set" then made:count "*" end
 end
 
 local function add_command(root, described)
@@ -179,7 +179,9 @@ function parser.parse(args)
   if help then return { help = (command and made[command] or root):get_help() .. "\n" } end
   local good, result = root:pparse(joined(args, command))
   if not good then return nil, usage_error(reworded(result, args), command) end
-  if result.exclude and #result.exclude == 0 then result.exclude = nil end
+  for _, name in ipairs { "exclude", "set" } do -- argparse gives a list of what may be repeated
+    if result[name] and #result[name] == 0 then result[name] = nil end
+  end
   local conflict = cli_options.conflict(result)
   if conflict then return nil, usage_error(conflict, result.command) end
   return result

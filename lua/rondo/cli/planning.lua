@@ -13,18 +13,26 @@ function planning.open(path)
   return model
 end
 
+-- Whether an error was raised in the recipe's file, or for it with no place of its own.
+local function is_of_recipe(problem, path)
+  if type(problem) ~= "string" or problem == "interrupted" then return false end
+  return problem:sub(1, #path + 1) == path .. ":" or not problem:find "^[^\n:]*:%d+: "
+end
+
 -- Makes the plan. What it raises about its options is wrong usage; anything else is a defect.
 local function make(model, given, o)
   local results = table.pack(xpcall(require("rondo.plan").make, function(problem)
     local text = type(problem) == "string"
       and (problem:match "^plan: (.*)" or problem:match "^[^\n:]*:%d+: plan: (.*)")
+    if not text and o.recipe and is_of_recipe(problem, o.recipe) then return { usage = problem } end
     if not text then return debug.traceback(tostring(problem), 2) end
     return { usage = text }
   end, model, given))
   if results[1] then return table.unpack(results, 2, results.n) end
   local problem = results[2]
   if type(problem) ~= "table" then error(problem, 0) end
-  local file = o.config and problem.usage:find "^config" and o.config .. ": " or ""
+  local file = o.config and problem.usage:find "^config" and o.config .. ": "
+    or o.recipe and problem.usage:sub(1, #o.recipe) ~= o.recipe and o.recipe .. ": " or ""
   output.usage(file .. problem.usage, o.command)
 end
 
@@ -32,6 +40,7 @@ end
 function planning.make(o)
   local given = cli_options.for_plan(o)
   if o.config then given.config = require "rondo.cli.config"(o.config, o.command) end
+  if o.recipe then given.recipe = require "rondo.cli.recipe"(o) end
   local made, message = make(planning.open(o.model), given, o)
   if not made then output.failure(message) end
   return made

@@ -24,19 +24,20 @@ local function plain_name(made, name)
   return record and packed.plain_name(made.model, record.name) or name
 end
 
--- A rule as a function (layer, name) -> whether it may tell numbers apart, scheme or nil, text.
+-- A rule as a function (name, look) -> whether it may tell numbers apart, scheme or nil, text;
+-- look() gives the layer.
 local function compiled(rule, context)
   if rule.pattern then
     local test, single = pattern.compile(rule.pattern, context).test, tells_numbers(rule.pattern)
-    return function(_, name) return single, test(name) and rule.scheme or nil, rule.text end
+    return function(name) return single, test(name) and rule.scheme or nil, rule.text end
   elseif rule.test then
-    return function(layer)
-      local single, good = layer_of.ask(layer, rule.test)
+    return function(_, look)
+      local single, good = layer_of.ask(look(), rule.test)
       return single, good and rule.scheme or nil, rule.text
     end
   end
-  return function(layer)
-    local single, scheme, text = layer_of.ask(layer, rule.decide)
+  return function(_, look)
+    local single, scheme, text = layer_of.ask(look(), rule.decide)
     return single, scheme, text or rule.text
   end
 end
@@ -52,10 +53,10 @@ end
 
 -- What the rules come to for a group, found out with one of its tensors: the rules that each must
 -- be asked about, and the scheme and text that hold if none of them matches.
-local function program_of(rules, layer, name)
+local function program_of(rules, name, look)
   local program = { settled = {} }
   for _, rule in ipairs(rules) do
-    local single, scheme, text = rule(layer, name)
+    local single, scheme, text = rule(name, look)
     if single then
       program[#program + 1] = rule
     elseif scheme then
@@ -66,9 +67,9 @@ local function program_of(rules, layer, name)
   return program
 end
 
-local function run(program, layer, name)
+local function run(program, name, look)
   for i = 1, #program do
-    local _, scheme, text = program[i](layer, name)
+    local _, scheme, text = program[i](name, look)
     if scheme then return scheme, text end
   end
   return program.scheme, program.text
@@ -127,12 +128,14 @@ end
 function decide.all(made, body, where, make)
   local rules, programs, hidden = compile(made, body), {}, parts_of_records(made)
   local decisions, missing = {}, {}
+  local current, what, shared -- the tensor that is being decided
+  local function look() return layer_of.new(made, current, what, shared) end
   local function one(number, name, group)
-    local what, shared = layers_of.at(made.list, number)
-    local layer, plain = layer_of.new(made, number, what, shared), plain_name(made, name)
-    if not programs[group] then programs[group] = program_of(rules, layer, plain) end
+    local plain = plain_name(made, name)
+    current, what, shared = number, layers_of.at(made.list, number)
+    if not programs[group] then programs[group] = program_of(rules, plain, look) end
     local program = programs[group]
-    local scheme, text = run(program, layer, plain)
+    local scheme, text = run(program, plain, look)
     if not scheme then
       missing[#missing + 1] = name
       return nil
@@ -191,42 +194,46 @@ end
 
 -- ---- Partners ----
 
-local function differs(where, words, a, b)
-  error(("%s: engines fuse %s, which need the same scheme: %s gets %s (%s), %s %s (%s); fused = "
-    .. "false lets them differ"):format(where, words, a.path, a.label, a.rule, b.path, b.label,
-    b.rule), 0)
+local function differs(made, decisions, where, words, a, b)
+  local said = {}
+  for i, number in ipairs { a, b } do
+    local decision = decisions[number]
+    said[i] = ("%s %s (%s)"):format(layers_of.path(made.list, made.names[number]),
+      decision.scheme and "gets " .. decision.scheme:label() or "is kept", decision.rule)
+  end
+  error(("%s: engines fuse %s, which need the same scheme, but %s and %s; fused = false lets them "
+    .. "differ"):format(where, words, said[1], said[2]), 0)
 end
 
--- Whether all layers with partners have one scheme, so that there is nothing to compare.
-local function is_uniform(made, decisions)
-  local first, has_partners = nil, {}
-  for number, decision in ipairs(decisions) do
-    local group = made.group_of[number]
-    if has_partners[group] == nil then
-      local path = layers_of.path(made.list, made.names[number])
-      has_partners[group] = parts.partners(path or "") ~= nil
-    end
-    if has_partners[group] then
-      first = first or decision
-      if decision.scheme ~= first.scheme then return false end
-    end
-  end
-  return true
+-- How the layers of a group are fused: words, and how much of a name stands behind what partners
+-- share; false for layers without partners.
+local function fusion(made, number)
+  local name = made.names[number]
+  local path = layers_of.at(made.list, number) and layers_of.path(made.list, name)
+  local shared, words = parts.partners(path or "")
+  return shared and { words = words, tail = #name - #shared } or false
 end
 
 --- Raises where layers that are fused would have different schemes.
 function decide.check_partners(made, decisions, where)
-  if is_uniform(made, decisions) then return end
-  local known = {}
+  local by_group, by_words = {}, {} -- by_words: the first partner by what they share
   for number, name in ipairs(made.names) do
-    local path = layers_of.at(made.list, number) and layers_of.path(made.list, name)
-    local shared, words = parts.partners(path or "")
-    if shared then
-      local decision, key = decisions[number], shared .. "\0" .. words
-      local here = { path = path, scheme = decision.scheme, rule = decision.rule,
-                     label = decision.scheme and decision.scheme:label() or "is kept" }
-      known[key] = known[key] or here
-      if known[key].scheme ~= here.scheme then differs(where, words, known[key], here) end
+    local group = made.group_of[number]
+    local fused = by_group[group]
+    if fused == nil then
+      fused = fusion(made, number)
+      by_group[group] = fused
+    end
+    if fused then
+      local first = by_words[fused.words] or {}
+      by_words[fused.words] = first
+      local shared = name:sub(1, -fused.tail - 1)
+      local other = first[shared]
+      if not other then
+        first[shared] = number
+      elseif decisions[other].scheme ~= decisions[number].scheme then
+        differs(made, decisions, where, fused.words, other, number)
+      end
     end
   end
 end

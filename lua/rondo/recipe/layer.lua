@@ -3,8 +3,8 @@
 --
 -- Fields of every tensor:
 --   name, tensor_name   of the layer, and of its tensor; the same where the tensor is no layer's
---   kind                q, k, v, o, gate, up, down or linear; expert, router, head, embedding, norm,
---                       bias, other
+--   kind                q, k, v, o, gate, up, down or linear; expert, router, head, embedding,
+--                       norm, bias, other
 --   part                q, k, v, o, gate, up, down of an expert, too; nil for the rest
 --   shape, rank, dtype, depth (from 0, or nil), depth_count (how many such depths, or nil), tied,
 --   transposed, quantized (see rondo.model.layer), weight (the tensor)
@@ -166,14 +166,15 @@ function Layer.__index(self, key)
   end
   if key == "tied" then return is_tied(state) end
   state.singled = true
-  if own[key] then return own[key](state) end
   if methods[key] then return methods[key] end
+  if own[key] then return own[key](state) end
   local found = described(state)
-  if not found then
+  local good, value = pcall(function() return found[key] end)
+  if not good then
     error(("%s has no field '%s' (known: %s)"):format(state.name, tostring(key),
       known_fields(state)), 2)
   end
-  return found[key]
+  return value
 end
 
 function Layer.__newindex(_, key)

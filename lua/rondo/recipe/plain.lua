@@ -16,7 +16,8 @@ local function keep_other_kinds(layer)
 end
 
 local function keep_other_types(layer)
-  if not quantizable[layer.dtype] then return keep, "dtype " .. layer.dtype .. " is not quantized" end
+  local dtype = layer.dtype
+  if not quantizable[dtype] then return keep, "dtype " .. dtype .. " is not quantized" end
 end
 
 local function scheme_for(o, config)
