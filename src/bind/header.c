@@ -2,8 +2,9 @@
  * header's bytes.
  *
  * The tensors come from a Lua function, one a call, and take some 60 bytes and their name each
- * while this works: plans have hundreds of thousands. All memory lies in userdata on the stack,
- * since the function may raise. */
+ * while this works: plans have hundreds of thousands. That is too much to wait for the collector,
+ * so it comes from Lua's allocator (a host's limit holds) and is freed at the end; where the
+ * function raises, the collector does it. */
 #include "bind/bind.h"
 
 #include "core/dtype.h"
@@ -13,32 +14,61 @@
 
 #include <string.h>
 
-/* Places on the Lua stack: the arguments; the items; the last block of names and shapes, whose user
- * value is the block before it; the dtype and the shape read last. */
-enum { NEXT = 1, METADATA, ITEMS, BLOCK, DTYPE, SHAPE, CALL };
+#define READER_META "rondo.header_reader"
+
+/* Places on the Lua stack: the arguments; the reader; the dtype and the shape read last. */
+enum { NEXT = 1, METADATA, READER, DTYPE, SHAPE, CALL };
 
 enum { BLOCK_BYTES = 1 << 16, FIRST_ROOM = 64 };
+
+/* Memory for names and shapes. */
+typedef struct block {
+  struct block *next;
+  size_t size, used; /* bytes of the whole block */
+} block;
 
 typedef struct {
   rondo_st_item *items;
   uint32_t count, room;
-  char *free; /* in the last block */
-  size_t left;
+  block *blocks; /* the one in use first */
 } reader;
+
+/* Changes the size of memory of Lua's allocator; NULL and 0 bytes for none. Raises when there is no
+ * more of it. */
+static void *resize(lua_State *L, void *memory, size_t old, size_t size) {
+  void *context;
+  lua_Alloc allocate = lua_getallocf(L, &context);
+  void *moved = allocate(context, memory, old, size);
+  if (moved == NULL && size > 0) luaL_error(L, "not enough memory");
+  return moved;
+}
+
+static void release(lua_State *L, reader *r) {
+  while (r->blocks != NULL) {
+    block *first = r->blocks;
+    r->blocks = first->next;
+    resize(L, first, first->size, 0);
+  }
+  r->items = resize(L, r->items, r->room * sizeof *r->items, 0);
+  r->count = r->room = 0;
+}
+
+static int reader_gc(lua_State *L) {
+  release(L, luaL_checkudata(L, 1, READER_META));
+  return 0;
+}
 
 /* Memory that stays where it is, aligned for numbers. */
 static void *take(lua_State *L, reader *r, size_t bytes) {
   bytes = (bytes + 7) & ~(size_t)7;
-  if (r->left < bytes) {
-    r->left = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
-    r->free = lua_newuserdatauv(L, r->left, 1);
-    lua_pushvalue(L, BLOCK);
-    lua_setiuservalue(L, -2, 1);
-    lua_replace(L, BLOCK);
+  if (r->blocks == NULL || r->blocks->size - r->blocks->used < bytes) {
+    size_t size = sizeof(block) + (bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES);
+    block *fresh = resize(L, NULL, 0, size);
+    *fresh = (block){r->blocks, size, sizeof *fresh};
+    r->blocks = fresh;
   }
-  char *taken = r->free;
-  r->free += bytes;
-  r->left -= bytes;
+  char *taken = (char *)r->blocks + r->blocks->used;
+  r->blocks->used += bytes;
   return taken;
 }
 
@@ -46,10 +76,7 @@ static rondo_st_item *new_item(lua_State *L, reader *r) {
   luaL_argcheck(L, r->count < RONDO_SAFETENSORS_HEADER_MAX, NEXT, "too many tensors");
   if (r->count == r->room) {
     uint32_t room = r->room > 0 ? 2 * r->room : FIRST_ROOM;
-    rondo_st_item *items = lua_newuserdatauv(L, room * sizeof *items, 0);
-    if (r->count > 0) memcpy(items, r->items, r->count * sizeof *items);
-    lua_replace(L, ITEMS);
-    r->items = items;
+    r->items = resize(L, r->items, r->room * sizeof *r->items, room * sizeof *r->items);
     r->room = room;
   }
   return &r->items[r->count++];
@@ -101,10 +128,12 @@ static void read_item(lua_State *L, reader *r) {
   *new_item(L, r) = item;
 }
 
-/* Calls the function until it gives nil. Leaves what the items point to. */
-static void read_items(lua_State *L, reader *r) {
-  *r = (reader){0};
+/* Calls the function until it gives nil. */
+static reader *read_items(lua_State *L) {
   luaL_checktype(L, NEXT, LUA_TFUNCTION);
+  lua_settop(L, READER - 1);
+  reader *r = memset(lua_newuserdatauv(L, sizeof *r, 0), 0, sizeof *r);
+  luaL_setmetatable(L, READER_META);
   lua_settop(L, CALL - 1);
   for (;; lua_settop(L, CALL - 1)) {
     lua_pushvalue(L, NEXT);
@@ -112,6 +141,7 @@ static void read_items(lua_State *L, reader *r) {
     if (lua_isnil(L, CALL)) break;
     read_item(L, r);
   }
+  return r;
 }
 
 /* Pushes a list of keys and values, by turns, of the table of metadata; returns its length. */
@@ -150,7 +180,7 @@ static rondo_st_meta *read_metadata(lua_State *L, uint32_t *count) {
 
 /* What both functions begin with: everything read, in its order, measured. */
 typedef struct {
-  reader tensors;
+  reader *tensors;
   rondo_st_meta *pairs;
   uint32_t pair_count;
   size_t size; /* of the header */
@@ -159,10 +189,10 @@ typedef struct {
 /* False: nil, message and code are pushed. */
 static bool read_layout(lua_State *L, layout *l) {
   rondo_error e;
-  read_items(L, &l->tensors);
+  l->tensors = read_items(L);
   l->pairs = read_metadata(L, &l->pair_count);
-  rondo_st_item *items = l->tensors.items;
-  uint32_t count = l->tensors.count;
+  rondo_st_item *items = l->tensors->items;
+  uint32_t count = l->tensors->count;
   if (!rondo_safetensors_layout(items, count, &e)) rondo_raise(L, &e);
   if (!rondo_safetensors_sort_metadata(l->pairs, l->pair_count, &e)) rondo_raise(L, &e);
   l->size = rondo_safetensors_header(items, count, l->pairs, l->pair_count, NULL);
@@ -181,8 +211,8 @@ static int safetensors_layout(lua_State *L) {
   layout l;
   lua_settop(L, METADATA);
   if (!read_layout(L, &l)) return 3;
-  const rondo_st_item *items = l.tensors.items;
-  int64_t count = l.tensors.count;
+  const rondo_st_item *items = l.tensors->items;
+  int64_t count = l.tensors->count;
   lua_pushinteger(L, (lua_Integer)l.size);
   int64_t *offsets = rondo_push_tensor(L, RONDO_I64, 1, &count)->data;
   int64_t *order = rondo_push_tensor(L, RONDO_I64, 1, &count)->data;
@@ -192,6 +222,7 @@ static int safetensors_layout(lua_State *L) {
   }
   const rondo_st_item *last = count > 0 ? &items[count - 1] : NULL;
   lua_pushinteger(L, last != NULL ? (lua_Integer)(last->offset + last->size) : 0);
+  release(L, l.tensors);
   return 4;
 }
 
@@ -203,7 +234,8 @@ static int safetensors_header(lua_State *L) {
   if (!read_layout(L, &l)) return 3;
   int64_t size = (int64_t)l.size;
   char *out = rondo_push_tensor(L, RONDO_U8, 1, &size)->data;
-  rondo_safetensors_header(l.tensors.items, l.tensors.count, l.pairs, l.pair_count, out);
+  rondo_safetensors_header(l.tensors->items, l.tensors->count, l.pairs, l.pair_count, out);
+  release(L, l.tensors);
   return 1;
 }
 
@@ -211,5 +243,9 @@ void rondo_open_header(lua_State *L) {
   static const luaL_Reg functions[] = {{"safetensors_layout", safetensors_layout},
                                        {"safetensors_header", safetensors_header},
                                        {NULL, NULL}};
+  luaL_newmetatable(L, READER_META);
+  lua_pushcfunction(L, reader_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
   luaL_setfuncs(L, functions, 0);
 }
