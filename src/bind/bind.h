@@ -87,8 +87,8 @@ void rondo_check_stop(lua_State *L);
  * work that is begun before Lua is called again. [-0, +1] */
 void *rondo_push_per_thread(lua_State *L, size_t bytes);
 
-/* A rectangle of a tensor in a checkpoint that is read where it is worked on, by any thread; made by
- * checkpoint:block. */
+/* A rectangle of a tensor in a checkpoint that is read where it is worked on, by any thread; made
+ * by checkpoint:block. */
 typedef struct rondo_block {
   rondo_dtype dtype;
   int64_t rows, cols;
