@@ -38,9 +38,11 @@ typedef struct {
   vf error[PARTS], norm[PARTS];
 } error_lanes;
 
-TEMPLATE void add_lanes(error_lanes *sum, const float *x, const float *y, const float *weight) {
+/* LANES values. */
+TEMPLATE void add_lanes(error_lanes *sum, rondo_dtype dtype, const void *x, const float *y,
+                        const float *weight) {
   for (int k = 0; k < PARTS; k++) {
-    vf v = v_load(x + k * WIDTH), d = v - v_load(y + k * WIDTH);
+    vf v = v_widen(dtype, x, (size_t)k * WIDTH), d = v - v_load(y + k * WIDTH);
     vf error = d * d, norm = v * v;
     if (weight != NULL) {
       vf w = v_load(weight + k * WIDTH);
@@ -52,45 +54,62 @@ TEMPLATE void add_lanes(error_lanes *sum, const float *x, const float *y, const 
   }
 }
 
+/* The values as f32, for sums that need care. */
+static void careful_error(rondo_dtype dtype, const void *x, const float *y, const float *weight,
+                          size_t n, bool error, bool norm, double *sums) {
+  float values[RONDO_ERROR_BLOCK];
+  for (size_t i = 0; i < n; i++) values[i] = widened(dtype, x, i);
+  if (error) sums[0] = careful_sum(values, y, weight, n);
+  if (norm) sums[1] = careful_sum(values, NULL, weight, n);
+}
+
 /* n values, at most a block; the last lanes are filled up with zeros. */
-static void block_error(const float *x, const float *y, const float *weight, size_t n,
-                        double *sums) {
+TEMPLATE void block_error(rondo_dtype dtype, const void *x, const float *y, const float *weight,
+                          size_t n, double *sums) {
+  const unsigned char *bytes = x;
+  size_t i = 0, size = dtype == RONDO_F32 ? 4 : 2;
   error_lanes sum;
-  size_t i = 0;
   for (int k = 0; k < PARTS; k++) sum.error[k] = sum.norm[k] = v_set(0);
   if (weight == NULL) {
-    for (; i + LANES <= n; i += LANES) add_lanes(&sum, x + i, y + i, NULL);
+    for (; i + LANES <= n; i += LANES) add_lanes(&sum, dtype, bytes + i * size, y + i, NULL);
   } else {
-    for (; i + LANES <= n; i += LANES) add_lanes(&sum, x + i, y + i, weight + i);
+    for (; i + LANES <= n; i += LANES) add_lanes(&sum, dtype, bytes + i * size, y + i, weight + i);
   }
   if (i < n) {
     float last_x[LANES] = {0}, last_y[LANES] = {0}, last_weight[LANES] = {0};
-    memcpy(last_x, x + i, (n - i) * sizeof *x);
-    memcpy(last_y, y + i, (n - i) * sizeof *y);
-    if (weight != NULL) memcpy(last_weight, weight + i, (n - i) * sizeof *weight);
-    add_lanes(&sum, last_x, last_y, weight == NULL ? NULL : last_weight);
+    for (size_t l = 0; i + l < n; l++) {
+      last_x[l] = widened(dtype, x, i + l);
+      last_y[l] = y[i + l];
+      if (weight != NULL) last_weight[l] = weight[i + l];
+    }
+    add_lanes(&sum, RONDO_F32, last_x, last_y, weight == NULL ? NULL : last_weight);
   }
   float e = v_sum(sum.error), s = v_sum(sum.norm);
-  sums[0] = is_sound(e) ? e : careful_sum(x, y, weight, n);
-  sums[1] = is_sound(s) ? s : careful_sum(x, NULL, weight, n);
+  sums[0] = e;
+  sums[1] = s;
+  if (!is_sound(e) || !is_sound(s)) {
+    careful_error(dtype, x, y, weight, n, !is_sound(e), !is_sound(s), sums);
+  }
+}
+
+TEMPLATE void errors_as(rondo_dtype dtype, const void *x, const float *y, const float *weight,
+                        size_t n, double *sums) {
+  const unsigned char *bytes = x;
+  size_t size = dtype == RONDO_F32 ? 4 : 2;
+  for (size_t at = 0; at < n; at += RONDO_ERROR_BLOCK, sums += 2) {
+    size_t m = n - at < RONDO_ERROR_BLOCK ? n - at : RONDO_ERROR_BLOCK;
+    block_error(dtype, bytes + at * size, y + at, weight == NULL ? NULL : weight + at, m, sums);
+  }
 }
 
 KERNEL void squared_error(rondo_dtype dtype, const void *x, const float *y, const float *weight,
                           size_t n, double *sums) {
-  float block[RONDO_ERROR_BLOCK];
-  for (size_t at = 0; at < n; at += RONDO_ERROR_BLOCK) {
-    size_t m = n - at < RONDO_ERROR_BLOCK ? n - at : RONDO_ERROR_BLOCK;
-    const float *values = (const float *)x + at;
-    if (dtype != RONDO_F32) {
-      values = block;
-      if (dtype == RONDO_BF16) {
-        bf16_to_f32((const uint16_t *)x + at, block, m);
-      } else {
-        f16_to_f32((const uint16_t *)x + at, block, m);
-      }
-    }
-    block_error(values, y + at, weight == NULL ? NULL : weight + at, m, sums);
-    sums += 2;
+  if (dtype == RONDO_BF16) {
+    errors_as(RONDO_BF16, x, y, weight, n, sums);
+  } else if (dtype == RONDO_F16) {
+    errors_as(RONDO_F16, x, y, weight, n, sums);
+  } else {
+    errors_as(RONDO_F32, x, y, weight, n, sums);
   }
 }
 

@@ -101,26 +101,44 @@ static inline key_range range_of_words(const unsigned char *x, size_t n) {
 }
 #endif
 
-static inline float float_of_key(rondo_dtype dtype, int32_t key) {
-  if (dtype == RONDO_F32) return float_of((uint32_t)key_of_word(key));
-  uint32_t bits = (uint16_t)key_of_half((int16_t)key);
-  if (dtype == RONDO_BF16) return float_of(bits << 16);
-  return widen(bits & 0x7fff, bits >> 15, 10, 15, 0x7c00);
+static inline uint32_t bits_of_key(rondo_dtype dtype, int32_t key) {
+  if (dtype == RONDO_F32) return (uint32_t)key_of_word(key);
+  uint32_t bits = (uint32_t)(key ^ (key >> 31 & 0x7fff)) & 0xffffu;
+  if (dtype == RONDO_BF16) return bits << 16;
+  return bits_of(widen(bits & 0x7fff, bits >> 15, 10, 15, 0x7c00));
+}
+
+/* Turns keys into floats; returns the largest magnitude as bits, or `largest`. */
+TEMPLATE uint32_t floats_of_keys(rondo_dtype dtype, const int32_t *restrict keys, size_t n,
+                                 uint32_t largest, float *restrict out) {
+  for (size_t i = 0; i < n; i++) {
+    uint32_t bits = bits_of_key(dtype, keys[i]), magnitude = bits & 0x7fffffffu;
+    largest = magnitude > largest ? magnitude : largest;
+    out[i] = float_of(bits);
+  }
+  return largest;
 }
 
 TEMPLATE bool ranges_as(rondo_dtype dtype, const void *x, size_t n, size_t group, float *low,
                         float *high) {
+  enum { GROUPS = 64 };
+  const unsigned char *values = x;
   size_t size = dtype == RONDO_F32 ? 4 : 2;
   uint32_t largest = 0;
-  for (size_t at = 0; at < n; at += group, low++, high++) {
-    const unsigned char *values = (const unsigned char *)x + at * size;
-    size_t m = n - at < group ? n - at : group;
-    key_range range = size == 4 ? range_of_words(values, m) : range_of_halves(values, m);
-    *low = float_of_key(dtype, range.low);
-    *high = float_of_key(dtype, range.high);
-    uint32_t a = bits_of(*low) & 0x7fffffffu, b = bits_of(*high) & 0x7fffffffu;
-    largest = a > largest ? a : largest;
-    largest = b > largest ? b : largest;
+  for (size_t at = 0; at < n;) {
+    int32_t lows[GROUPS], highs[GROUPS];
+    size_t count = 0;
+    for (; count < GROUPS && at < n; at += group, count++) {
+      size_t m = n - at < group ? n - at : group;
+      const unsigned char *first = values + at * size;
+      key_range range = size == 4 ? range_of_words(first, m) : range_of_halves(first, m);
+      lows[count] = range.low;
+      highs[count] = range.high;
+    }
+    largest = floats_of_keys(dtype, lows, count, largest, low);
+    largest = floats_of_keys(dtype, highs, count, largest, high);
+    low += count;
+    high += count;
   }
   return largest < 0x7f800000u;
 }
