@@ -2,7 +2,10 @@
 -- are read tile by tile, so that a tensor larger than memory is no matter.
 
 local core = require "rondo.core"
+local layers_of = require "rondo.model.layers"
+local model_of = require "rondo.model"
 local order = require "rondo.model.order"
+local sequence = require "rondo.sequence"
 local shape_of = require "rondo.shape"
 local source = require "rondo.model.source"
 local tiles = require "rondo.tiles"
@@ -14,38 +17,41 @@ local inspect = {}
 -- The parts of a packed layer, and what they are called here.
 local parts = { packed_weight = "codes", scale = "scales", packed_zp = "zero points" }
 
--- What each tensor is, by name.
-local function kinds_of(model)
-  local kinds = {}
-  for name, layer in model:layers "all" do
-    if layer.bias_name then kinds[layer.bias_name] = "bias" end
-    if layer.quantized then
-      for part, word in pairs(parts) do
-        kinds[name == "" and part or name .. "." .. part] = word
-      end
-    else
-      kinds[layer.tensor_name] = layer.kind
-    end
+-- What a tensor that is no layer's own is to the layer whose name it begins with.
+local function kind_of_part(list, name)
+  local path, part = name:match "^(.*)%.([^.]*)$"
+  if not path then path, part = "", name end
+  if part:find "_bias$" then path, part = name:sub(1, -6), "bias" end
+  if not parts[part] and part ~= "bias" then return "other" end
+  for _, weight in ipairs(layers_of.tensor_names(path)) do
+    if parts[part] and list.records[weight] then return parts[part] end
+    if layers_of.what(list, weight) and layers_of.bias(list, weight) == name then return "bias" end
   end
-  return kinds
+  return "other"
+end
+
+local function kind_of(list, number, name)
+  local what = layers_of.at(list, number)
+  if what and not list.records[name] then return what.kind end
+  return kind_of_part(list, name)
 end
 
 --- The tensors of a model, numbers in names counted as numbers.
--- @return list of { name, dtype, shape, elements, bytes, kind, file, offset }; kind: "linear",
---         "lm_head", "router", "expert", "embedding", "norm", "bias", "codes", "scales",
+-- @return a rondo.sequence of { name, dtype, shape, elements, bytes, kind, file, offset }; kind:
+--         "linear", "lm_head", "router", "expert", "embedding", "norm", "bias", "codes", "scales",
 --         "zero points" or "other"; file: a path; offset: of its first byte there
 function inspect.tensors(model)
-  local kinds, names, list = kinds_of(model), {}, {}
-  for i, name in ipairs(model.names) do names[i] = name end
-  order.arrange(names)
-  local files = model.checkpoint:files()
-  for i, name in ipairs(names) do
+  local numbers, list = {}, model_of.layer_list(model)
+  local names, files = list.names, model.checkpoint:files()
+  for number = 1, #names do numbers[number] = number end
+  order.arrange(numbers, function(number) return names[number] end)
+  return sequence.new(#numbers, function(i)
+    local name = names[numbers[i]]
     local dtype, shape, bytes, file, offset = model.checkpoint:info(name)
-    list[i] = { name = name, dtype = dtype, shape = shape, bytes = bytes,
-                elements = shape_of.count(shape),
-                kind = kinds[name] or "other", file = files[file].path, offset = offset }
-  end
-  return list
+    return { name = name, dtype = dtype, shape = shape, bytes = bytes,
+             elements = shape_of.count(shape), kind = kind_of(list, numbers[i], name),
+             file = files[file].path, offset = offset }
+  end)
 end
 
 --- The layers that rondo packed: a list of { name, kind, dtype, shape, settings, source }; settings

@@ -131,12 +131,17 @@ local function file_sink(file, advance)
   return put, put_bytes
 end
 
--- The header may be as large as all else that is kept: nothing holds it afterwards.
+local LARGE = 16 * 1024 * 1024 -- bytes
+
+-- The header may be as large as all else that is kept, too large to wait for the collector's pace.
 local function write_header(made, shard, file)
   local header, message, code = core.safetensors_header(plan_of.each_output(made, shard),
                                                         made.metadata)
   if not header then return nil, message, code end
-  return file:write(0, header)
+  local large = header.nbytes > LARGE
+  header, message, code = file:write(0, header)
+  if large then collectgarbage() end
+  return header, message, code
 end
 
 -- Writes one shard; calls advance(job, bytes) after each piece, finished(number, job, result) after

@@ -38,54 +38,58 @@ function text_table.cell(text)
   return text, utf8.len(text) or #text
 end
 
--- The cells of a column as text, their widths, and the width of the column.
-local function measure(column, rows)
-  local cells, widths, text_of = {}, {}, column.text
-  local _, most = text_table.cell(column.title)
+-- The widths of the columns.
+local function widths_of(columns, rows)
+  local widths = {}
+  for c, column in ipairs(columns) do widths[c] = select(2, text_table.cell(column.title)) end
   for r = 1, #rows do
-    local text, width = text_table.cell(text_of(rows[r]))
-    cells[r], widths[r] = text, width
-    if width > most then most = width end
-  end
-  return cells, widths, most
-end
-
--- Pads the cells of a column in place; those at the end of a line stay without blanks behind.
-local function pad(cells, widths, most, right, last)
-  local blanks = {}
-  for n = 0, most do blanks[n] = (" "):rep(n) end
-  for r = 1, #cells do
-    local missing = blanks[most - widths[r]]
-    if right then
-      cells[r] = missing .. cells[r]
-    elseif not last then
-      cells[r] = cells[r] .. missing
+    local row = rows[r]
+    for c, column in ipairs(columns) do
+      local _, width = text_table.cell(column.text(row))
+      if width > widths[c] then widths[c] = width end
     end
   end
+  return widths
 end
 
---- Formats a table.
+local function without_blanks(line)
+  return line:sub(-1) == " " and line:match "^(.-) *$" or line
+end
+
+-- A function (text of each column) -> line.
+local function joiner(columns, widths)
+  local blanks, cells = {}, {}
+  return function(text_of)
+    for c, column in ipairs(columns) do
+      local text, width = text_table.cell(text_of(column))
+      local missing = widths[c] - width
+      if not blanks[missing] then blanks[missing] = (" "):rep(missing) end
+      cells[c] = column.right and blanks[missing] .. text or text .. blanks[missing]
+    end
+    return table.concat(cells, GAP)
+  end
+end
+
+--- Formats a table line by line, the heading first: 100,000 rows are looked at twice rather than
+--- kept.
 -- @param columns  list of { title =, text = function (row) -> string, right = true for numbers }
 -- @param rows     list of anything that the columns' functions take
--- @param style    optional function (heading line) -> heading line, for colours
--- @return a list of lines without line ends, the heading first
-function text_table.lines(columns, rows, style)
-  local table_of, heading, lines = {}, {}, {}
-  for c, column in ipairs(columns) do
-    local cells, widths, most = measure(column, rows)
-    local title, width = { column.title }, { utf8.len(column.title) }
-    pad(cells, widths, most, column.right, c == #columns)
-    pad(title, width, most, column.right, c == #columns)
-    table_of[c], heading[c] = cells, title[1]
-  end
-  local first = table.concat(heading, GAP)
-  lines[1] = style and style(first) or first
-  local line = {}
+-- @param style    function (heading line) -> heading line, for colours; or nil
+-- @param emit     function (line without line end)
+function text_table.write(columns, rows, style, emit)
+  local join = joiner(columns, widths_of(columns, rows))
+  local first = without_blanks(join(function(column) return column.title end))
+  emit(style and style(first) or first)
   for r = 1, #rows do
-    for c = 1, #columns do line[c] = table_of[c][r] end
-    local text = table.concat(line, GAP)
-    lines[r + 1] = text:sub(-1) == " " and text:match "^(.-) *$" or text
+    local row = rows[r]
+    emit(without_blanks(join(function(column) return column.text(row) end)))
   end
+end
+
+--- The same as a list of lines.
+function text_table.lines(columns, rows, style)
+  local lines = {}
+  text_table.write(columns, rows, style, function(line) lines[#lines + 1] = line end)
   return lines
 end
 

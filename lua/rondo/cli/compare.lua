@@ -97,7 +97,7 @@ end
 
 local function show(result)
   if #result.layers > 0 then
-    output.lines(text_table.lines(columns, result.layers, output.heading))
+    output.table(columns, result.layers)
     output.lines { "" }
   end
   local different = {}
@@ -105,7 +105,7 @@ local function show(result)
     if not t.identical then different[#different + 1] = t end
   end
   if #different > 0 then
-    output.lines(text_table.lines(tensor_columns, different, output.heading))
+    output.table(tensor_columns, different)
     output.lines { "" }
   end
   return output.lines(summary(result))

@@ -41,20 +41,26 @@ local function value_text(value)
   return json.encode(value)
 end
 
+-- A function from a value to its member of an object. Neighbours often have the same shape, rule,
+-- ...: its text is made once.
+local function member_of(name, nullable)
+  local key, last, last_type, text = "      " .. core.json_quote(name) .. ": ", nil, nil, nil
+  return function(value)
+    if value == nil then return nullable and key .. "null" or nil end
+    if value ~= last or math.type(value) ~= last_type then -- 1 and 1.0 are equal
+      last, last_type, text = value, math.type(value), key .. value_text(value)
+    end
+    return text
+  end
+end
+
 -- A function from an entry to its lines.
 local function encoder(records)
-  local keys, names = {}, records.names
-  for i, name in ipairs(names) do keys[i] = "      " .. core.json_quote(name) .. ": " end
+  local member, names = {}, records.names
+  for i, name in ipairs(names) do member[i] = member_of(name, records.nullable[name]) end
   return function(entry)
     local members = {}
-    for i = 1, #names do
-      local value = entry[names[i]]
-      if value ~= nil then
-        members[#members + 1] = keys[i] .. value_text(value)
-      elseif records.nullable[names[i]] then
-        members[#members + 1] = keys[i] .. "null"
-      end
-    end
+    for i = 1, #names do members[#members + 1] = member[i](entry[names[i]]) end
     return "    {\n" .. table.concat(members, ",\n") .. "\n    }"
   end
 end

@@ -21,8 +21,9 @@ end
 
 -- ---- Reading ----
 
--- Adds statistics to tensors and packed layers.
+-- Adds statistics to packed layers; returns a list of the tensors with theirs.
 local function add_stats(model, tensors, layers)
+  tensors = table.move(tensors, 1, #tensors, 1, {})
   local line <close> = output.progress(progress.new("reading", { show = sizes.count }))
   local done, total = 0, 0
   for _, t in ipairs(tensors) do total = total + t.elements end
@@ -41,6 +42,7 @@ local function add_stats(model, tensors, layers)
     total = total + l.source.rows * l.source.cols
     add(l, l.source)
   end
+  return tensors
 end
 
 local function find_histogram(model, o)
@@ -98,33 +100,29 @@ local function layer_columns(with_stats)
   return columns
 end
 
--- "f32 1,234 bf16 5": elements by type, most first.
-local function by_type(tensors)
-  local counts, types = {}, {}
-  for _, t in ipairs(tensors) do
-    if not counts[t.dtype] then types[#types + 1] = t.dtype end
-    counts[t.dtype] = (counts[t.dtype] or 0) + t.elements
+-- What all tensors come to: { elements, bytes, types, by_type }: the types, most frequent first, and
+-- the elements of each.
+local function total_of(tensors)
+  local t = { elements = 0, bytes = 0, types = {}, by_type = {} }
+  local counts = t.by_type
+  for _, tensor in ipairs(tensors) do
+    t.elements, t.bytes = t.elements + tensor.elements, t.bytes + tensor.bytes
+    if not counts[tensor.dtype] then t.types[#t.types + 1] = tensor.dtype end
+    counts[tensor.dtype] = (counts[tensor.dtype] or 0) + tensor.elements
   end
-  table.sort(types, function(a, b)
+  table.sort(t.types, function(a, b)
     if counts[a] ~= counts[b] then return counts[a] > counts[b] end
     return a < b
   end)
-  return types, counts
-end
-
-local function total_of(tensors)
-  local elements, bytes = 0, 0
-  for _, t in ipairs(tensors) do elements, bytes = elements + t.elements, bytes + t.bytes end
-  return elements, bytes
+  return t
 end
 
 local function total_line(model, tensors)
-  local elements, bytes = total_of(tensors)
-  local types = table.concat(by_type(tensors), " + ")
-  local files = model.checkpoint:files()
+  local t, files = total_of(tensors), model.checkpoint:files()
+  local types = table.concat(t.types, " + ")
   return ("%s in %s, %s%s, %s%s"):format(text_table.count(#tensors, "tensor"),
-    text_table.count(#files, "file"), text_table.count(elements, "value"),
-    types ~= "" and " of " .. types or "", sizes.show(bytes), model.quantization
+    text_table.count(#files, "file"), text_table.count(t.elements, "value"),
+    types ~= "" and " of " .. types or "", sizes.show(t.bytes), model.quantization
       and ", quantized: " .. text_table.printable(model.quantization) or "")
 end
 
@@ -151,10 +149,10 @@ local function histogram_lines(h)
 end
 
 local function show(model, tensors, layers, o)
-  output.lines(text_table.lines(tensor_columns(o.stats), tensors, output.heading))
+  output.table(tensor_columns(o.stats), tensors)
   output.lines { "" }
   if #layers > 0 then
-    output.lines(text_table.lines(layer_columns(o.stats), layers, output.heading))
+    output.table(layer_columns(o.stats), layers)
     output.lines { "" }
   end
   output.lines { total_line(model, tensors) }
@@ -174,11 +172,9 @@ end
 
 local function totals_of(tensors)
   local json = require "rondo.json"
-  local elements, bytes = total_of(tensors)
-  local types, counts = by_type(tensors)
-  local elements_by_type = json.object {}
-  for i, dtype in ipairs(types) do elements_by_type[i] = { dtype, counts[dtype] } end
-  return json.object { { "tensors", #tensors }, { "elements", elements }, { "bytes", bytes },
+  local t, elements_by_type = total_of(tensors), json.object {}
+  for i, dtype in ipairs(t.types) do elements_by_type[i] = { dtype, t.by_type[dtype] } end
+  return json.object { { "tensors", #tensors }, { "elements", t.elements }, { "bytes", t.bytes },
                        { "elements_by_dtype", elements_by_type } }
 end
 
@@ -208,7 +204,7 @@ return function(o)
   end
   local histogram = o.hist and find_histogram(model, o)
   local tensors, layers = inspect.tensors(model), inspect.packed_layers(model)
-  if o.stats then add_stats(model, tensors, layers) end
+  if o.stats then tensors = add_stats(model, tensors, layers) end
   if o.json then return write_json(model, tensors, layers, histogram) end
   show(model, tensors, layers, o)
   if histogram then

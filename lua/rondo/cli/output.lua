@@ -1,6 +1,8 @@
 -- cli.output: what the command writes: results to stdout, remarks to stderr, colours only on a
 -- terminal. Writing that fails (a full disk behind `> file`) raises a failure.
 
+local text_table = require "rondo.text_table"
+
 local output = {}
 
 local is_error_colour, bold_on_stdout -- found out at first use
@@ -43,6 +45,24 @@ function output.lines(lines)
     check(io.stdout:write(table.concat(lines, "\n", i, math.min(i + 4095, #lines)), "\n"))
   end
   return true
+end
+
+--- Writes lines as they come, a few thousand at a time: produce(emit) calls emit(line) for each.
+function output.stream(produce)
+  local lines = {}
+  produce(function(line)
+    lines[#lines + 1] = line
+    if #lines == 4096 then
+      output.lines(lines)
+      lines = {}
+    end
+  end)
+  return output.lines(lines)
+end
+
+--- Writes a table, see rondo.text_table.
+function output.table(columns, rows)
+  return output.stream(function(emit) text_table.write(columns, rows, output.heading, emit) end)
 end
 
 --- Makes sure that everything has left the program.

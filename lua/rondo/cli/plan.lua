@@ -39,37 +39,33 @@ local function distinct_measures(made)
   return list, places
 end
 
--- The names as they are shown, by their places, with "tensor" at 0; their widths; the largest.
-local function shown_names(made)
-  local names, widths, most = { [0] = "tensor" }, { [0] = #"tensor" }, #"tensor"
-  for i, name in ipairs(made.names) do
-    local text, width = text_table.cell(name)
-    names[i], widths[i] = text, width
+local function longest(names)
+  local most = #"tensor"
+  for _, name in ipairs(names) do
+    local _, width = text_table.cell(name)
     if width > most then most = width end
   end
-  return names, widths, most
+  return most
 end
 
 -- A line for each tensor, under a heading. What stands behind the name is formatted once for all
 -- tensors that come to the same.
-local function tensor_lines(made)
+local function write_tensors(made, emit)
   local measures, places = distinct_measures(made)
-  local endings = text_table.lines(columns, measures)
-  local names, widths, most = shown_names(made)
-  local blanks, lines = {}, {}
+  local endings, most, blanks = text_table.lines(columns, measures), longest(made.names), {}
   for n = 0, most do blanks[n] = (" "):rep(n + 2) end
-  for i = 0, #made.names do
-    lines[i + 1] = names[i] .. blanks[most - widths[i]] .. endings[(places[i] or 0) + 1]
+  emit(output.heading("tensor" .. blanks[most - #"tensor"] .. endings[1]))
+  for i, name in ipairs(made.names) do
+    local text, width = text_table.cell(name)
+    emit(text .. blanks[most - width] .. endings[places[i] + 1])
   end
-  lines[1] = output.heading(lines[1])
-  return lines
 end
 
 local function show(made)
   local t = made.totals
-  output.lines(tensor_lines(made))
+  output.stream(function(emit) write_tensors(made, emit) end)
   output.lines { "" }
-  output.lines(text_table.lines(file_columns, made.files, output.heading))
+  output.table(file_columns, made.files)
   output.lines {
     "",
     ("%d of %d tensors are quantized (%d weights, %.4g bits each)"):format(
