@@ -68,7 +68,7 @@ local function show(report, o, seconds)
       output.lines { ("The %d of %d layers with the largest relative error:"):format(
         WORST, #report.layers) }
     end
-    output.lines(text_table.lines(columns, worst, output.heading))
+    output.table(columns, worst)
     output.lines { "" }
   end
   output.lines(summary(report, o, seconds))
