@@ -102,6 +102,7 @@ const rondo_block *rondo_test_block(lua_State *L, int idx);
 
 /* Has the block's file open; until Lua is called again, any thread may read from it. */
 bool rondo_block_begin(const rondo_block *block, rondo_error *e);
+void rondo_block_end(const rondo_block *block); /* its weights are not needed again */
 bool rondo_block_read(void *block, int64_t first, int64_t rows, void *out, rondo_error *e);
 
 /* The kernels in use; raises when RONDO_ISA asks for what this processor cannot run. */
@@ -117,6 +118,7 @@ void rondo_open_save(lua_State *L);       /* save.c: single files; by the one ab
 void rondo_open_header(lua_State *L);     /* header.c: headers to write; by checkpoint.c, too */
 void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
 void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
+void rondo_open_groups(lua_State *L);     /* groups.c: quantiles by group */
 void rondo_open_stats(lua_State *L);      /* stats.c: summaries of tensors of any size */
 void rondo_open_sums(lua_State *L);       /* sums.c: sums behind errors */
 void rondo_open_edit(lua_State *L);       /* edit.c: lines edited on a terminal */

@@ -418,6 +418,12 @@ bool rondo_block_begin(const rondo_block *b, rondo_error *e) {
   return true;
 }
 
+void rondo_block_end(const rondo_block *b) {
+  uint64_t width = (uint64_t)b->cols * rondo_dtype_size(b->dtype);
+  if (b->box->cp == NULL || b->pitch != width) return; /* other blocks need the rows' other parts */
+  rondo_checkpoint_read_behind(b->box->cp, b->offset, (uint64_t)b->rows * b->pitch);
+}
+
 bool rondo_block_read(void *block, int64_t first, int64_t rows, void *out, rondo_error *e) {
   const rondo_block *b = block;
   size_t width = (size_t)b->cols * rondo_dtype_size(b->dtype);
@@ -449,6 +455,7 @@ static int checkpoint_read_bytes(lua_State *L) {
   rondo_error e;
   uint64_t from = stored.offset + (uint64_t)offset;
   bool fine = rondo_checkpoint_read(cp, stored.shard, from, out, (size_t)count, &e);
+  if (fine) rondo_checkpoint_read_behind(cp, from, (uint64_t)count);
   return fine ? 1 : rondo_push_error(L, &e);
 }
 

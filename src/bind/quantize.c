@@ -398,6 +398,7 @@ static int quantize(lua_State *L) {
   rondo_place place;
   q.pool = rondo_state_pool(L); /* last: nothing below runs Lua */
   bool good = begin_reading(&tile, &place) && rondo_tile_quantize(&q, &tile, &out, &place);
+  if (tile.read != NULL && good) rondo_block_end(tile.source);
   rondo_check_stop(L);
   if (!good) return push_place(L, &place);
   return 1;

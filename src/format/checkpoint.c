@@ -2,6 +2,7 @@
 #include "format/checkpoint.h"
 
 #include "core/error.h"
+#include "format/cache.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -135,6 +136,12 @@ void rondo_checkpoint_read_ahead(const rondo_checkpoint *cp, uint64_t offset, ui
   if (size > end - offset) size = end - offset;
   if (preadv2(cp->file, &one, 1, (off_t)offset, RWF_NOWAIT) == 1) return;
   posix_fadvise(cp->file, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
+void rondo_checkpoint_read_behind(const rondo_checkpoint *cp, uint64_t offset, uint64_t size) {
+  uint64_t all = 0;
+  for (uint32_t i = 0; i < cp->shard_count; i++) all += cp->shards[i].id.size;
+  if (cp->file >= 0 && rondo_cache_streams(all)) rondo_cache_drop(cp->file, offset, size);
 }
 
 bool rondo_checkpoint_map(rondo_checkpoint *cp, uint32_t shard, void **base, rondo_error *e) {

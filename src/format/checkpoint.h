@@ -77,6 +77,10 @@ bool rondo_checkpoint_read_shared(const rondo_checkpoint *cp, uint64_t offset, v
 /* Asks the system to read ahead where the bytes of a shared shard are not in memory yet. */
 void rondo_checkpoint_read_ahead(const rondo_checkpoint *cp, uint64_t offset, uint64_t size);
 
+/* Bytes of the shared shard have been read and are not needed again: where the checkpoint is too
+ * large for the page cache (cache.h), the system may forget them. */
+void rondo_checkpoint_read_behind(const rondo_checkpoint *cp, uint64_t offset, uint64_t size);
+
 /* Maps a shard's file whole, read-only; shards[shard].id.size bytes, for the caller to munmap. */
 bool rondo_checkpoint_map(rondo_checkpoint *cp, uint32_t shard, void **base, rondo_error *e);
 

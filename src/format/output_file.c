@@ -136,7 +136,7 @@ bool rondo_output_file_queue(rondo_output_file *f, uint64_t offset, const void *
                              uint64_t count, rondo_error *e) {
   if (!check_place(f, offset, count, e)) return false;
   if (count == 0) return true;
-  if (f->writer == NULL) f->writer = rondo_writer_start();
+  if (f->writer == NULL) f->writer = rondo_writer_start(f->size);
   if (f->writer == NULL) return rondo_output_file_write(f, offset, bytes, count, e);
   int errnum = rondo_writer_put(f->writer, f->file, offset, bytes, count);
   if (errnum == 0 && !add_range(f, offset, offset + count)) errnum = ENOMEM;

@@ -1,8 +1,9 @@
 /* writer.c - the thread that writes. One mutex, one condition for both directions. */
 #include "format/writer.h"
 
+#include "format/cache.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -14,9 +15,10 @@ struct rondo_writer {
   pthread_cond_t changed;
   pthread_t thread;
   pid_t owner;
-  bool busy, closing;
+  bool busy, closing, streams;
   int errnum, file;
   uint64_t offset, count;
+  uint64_t last_offset, last_count; /* of the write before */
   const void *bytes;
 };
 
@@ -36,14 +38,18 @@ int rondo_write_all(int file, uint64_t offset, const void *bytes, uint64_t count
   return 0;
 }
 
-/* The disk begins with what has been written, so that little is left to sync at the end; where that
- * cannot be asked for, nothing is lost. */
-static int write_one(const rondo_writer *w) {
+/* The disk begins with what has been written, so that little is left to sync at the end. Of a file
+ * that streams, at most two writes stay in memory. */
+static int write_one(rondo_writer *w) {
   int errnum = rondo_write_all(w->file, w->offset, w->bytes, w->count);
-  if (errnum == 0) {
-    (void)sync_file_range(w->file, (off_t)w->offset, (off_t)w->count, SYNC_FILE_RANGE_WRITE);
+  if (errnum != 0) return errnum;
+  rondo_cache_begin_write(w->file, w->offset, w->count);
+  if (w->streams && w->last_count > 0) {
+    rondo_cache_finish_write(w->file, w->last_offset, w->last_count);
   }
-  return errnum;
+  w->last_offset = w->offset;
+  w->last_count = w->count;
+  return 0;
 }
 
 static void *writer_main(void *argument) {
@@ -75,9 +81,10 @@ static bool start_thread(rondo_writer *w) {
   return started;
 }
 
-rondo_writer *rondo_writer_start(void) {
+rondo_writer *rondo_writer_start(uint64_t size) {
   rondo_writer *w = calloc(1, sizeof *w);
   if (w == NULL) return NULL;
+  w->streams = rondo_cache_streams(size);
   pthread_mutex_init(&w->mutex, NULL);
   pthread_cond_init(&w->changed, NULL);
   w->owner = getpid();

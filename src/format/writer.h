@@ -10,8 +10,8 @@
 
 typedef struct rondo_writer rondo_writer;
 
-/* NULL when there is no memory or no thread to be had. */
-rondo_writer *rondo_writer_start(void);
+/* For a file of size bytes. NULL when there is no memory or no thread to be had. */
+rondo_writer *rondo_writer_start(uint64_t size);
 
 /* Writes count bytes at offset of a file, later: both stay as they are until the next call of one
  * of these functions. Returns 0 or the errno of an earlier write. */
