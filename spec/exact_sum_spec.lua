@@ -1,5 +1,5 @@
--- Sums of errors: exact, so that neither their order nor how a matrix is cut matters. The truths are
--- arithmetic on integers and powers of two.
+-- Sums of errors: exact, so that neither their order nor how a matrix is cut matters. The truths
+-- are arithmetic on integers and powers of two.
 
 local core = require "rondo.core"
 

@@ -1,5 +1,6 @@
 -- command: runs the built `rondo` as users do and tells what it wrote and how it ended.
 
+local assert = require "luassert"
 local shell = require "spec.support.shell"
 
 local command = {}
@@ -27,6 +28,21 @@ function command.run(arguments, o)
   local texts = { shell.read_file(out), shell.read_file(err) }
   for _, name in ipairs { input, out, err } do os.remove(name) end
   return status, texts[1], texts[2]
+end
+
+--- Runs it; it must end well and write nothing to stderr. Returns stdout.
+function command.good(arguments, o)
+  local code, out, err = command.run(arguments, o)
+  assert.same({ 0, "" }, { code, err }, table.concat(arguments, " "))
+  return out
+end
+
+--- Runs it; it must fail with one line of `rondo: message` that holds all the texts.
+function command.fails(arguments, ...)
+  local code, out, err = command.run(arguments)
+  assert.same({ 1, "" }, { code, out }, table.concat(arguments, " "))
+  assert.truthy(err:find "^rondo: [^\n]+\n$", err)
+  for _, text in ipairs { ... } do assert.truthy(err:find(text, 1, true), err) end
 end
 
 return command

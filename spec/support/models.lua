@@ -111,4 +111,21 @@ function models.sharded(shards, config)
   return path
 end
 
+--- A small Llama: linear tensors of two layers, lm_head, an embedding, a norm.
+function models.llama(config)
+  local function ramp(n)
+    local list = {}
+    for i = 1, n do list[i] = math.sin(i * 1.7) * (1 + i % 7) end
+    return ("<" .. ("f"):rep(n)):pack(table.unpack(list))
+  end
+  return models.folder({
+    { "lm_head.weight", { 8, 6 }, bytes = ramp(48) },
+    { "model.embed_tokens.weight", { 8, 6 }, bytes = ramp(48) },
+    { "model.layers.0.mlp.up_proj.weight", { 10, 6 }, bytes = ramp(60) },
+    { "model.layers.0.norm.weight", { 6 }, bytes = ramp(6) },
+    { "model.layers.1.mlp.up_proj.bias", { 10 }, bytes = ramp(10) },
+    { "model.layers.1.mlp.up_proj.weight", { 10, 6 }, bytes = ramp(60) },
+  }, config or '{"model_type":"llama"}')
+end
+
 return models
