@@ -128,14 +128,35 @@ local function settle(made)
   if next(biases) or next(made.list.records) then follow(made, made.decisions, biases) end
 end
 
-local finish, trial -- forward
+local measure, finish, new -- forward
+
+-- Another plan for the same model, packed, with decisions of its own.
+local function packed_trial(made)
+  local o = setmetatable({ format = "packed" }, { __index = made.options })
+  local trial = new(made.model, o)
+  return trial, decision_maker(trial, "policy")
+end
 
 -- What a policy gets, see rondo.policy.
-local function for_policy(made, entries)
-  return {
-    layers = entries,
-    trial = function(scheme_for) return trial(made, entries, scheme_for) end,
-  }
+local function for_policy(made, entries, fused)
+  local plain = made.decisions
+  local sizes, size_decision = packed_trial(made)
+  local function bytes(entry, scheme)
+    local chosen = size_decision(entry.name, entry.what, scheme, "policy")
+    return measure(sizes, chosen, entry.name).bytes_after
+  end
+  local function total()
+    local trial, make = packed_trial(made)
+    trial.decisions = table.move(plain, 1, #plain, 1, {})
+    for _, entry in ipairs(entries) do
+      trial.decisions[entry.number] = make(entry.name, entry.what, entry.scheme, "policy")
+    end
+    settle(trial)
+    local done, message = finish(trial)
+    if not done then error(message, 0) end
+    return done.totals.bytes_after
+  end
+  return { layers = entries, bytes = bytes, total = total, fused = fused }
 end
 
 local function decide_all(made, where)
@@ -144,7 +165,7 @@ local function decide_all(made, where)
   local body = recipe_of.body(o.recipe)
   made.decisions = decide.all(made, body, where, make)
   decide.revise(made, body, made.decisions, make,
-                function(entries) return for_policy(made, entries) end)
+                function(entries) return for_policy(made, entries, body.fused ~= false) end)
   if body.fused ~= false then decide.check_partners(made, made.decisions, where) end
   settle(made)
 end
@@ -201,7 +222,7 @@ local function source_of(made, chosen, name)
   return { dtype = record.dtype, shape = record.shape, nbytes = nbytes }
 end
 
-local function measure(made, chosen, name)
+function measure(made, chosen, name)
   local about, after = source_of(made, chosen, name), 0
   local outputs, weights = outputs_of(chosen, about), shape_of.count(about.shape)
   for _, e in ipairs(outputs) do after = after + e.nbytes end
@@ -433,28 +454,12 @@ function finish(made)
   return made
 end
 
-local function new(model, o)
+function new(model, o)
   o.decisions = {} -- those made so far, see decision
   local list, tied = model_of().layer_list(model)
   return { model = model, options = o, list = list, tied = tied, names = model.names,
            group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
            measures = {}, measure_count = 0 }
-end
-
--- The size of all files if the layers of a policy had other schemes, and were packed.
--- @param scheme_for  function (entry) -> scheme
-function trial(made, entries, scheme_for)
-  local o = setmetatable({ format = "packed" }, { __index = made.options })
-  local tried = new(made.model, o)
-  local make = decision_maker(tried, "trial")
-  tried.decisions = table.move(made.decisions, 1, #made.decisions, 1, {})
-  for _, entry in ipairs(entries) do
-    tried.decisions[entry.number] = make(entry.name, entry.what, scheme_for(entry), "trial")
-  end
-  settle(tried)
-  local done, message = finish(tried)
-  if not done then error(message, 0) end
-  return tried
 end
 
 -- What a user should know, though it stops nothing.

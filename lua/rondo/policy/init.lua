@@ -1,0 +1,21 @@
+-- policy: ways to choose schemes that look at all layers of a plan at once. A policy is a function
+-- (plan) for the field `policy` of a recipe; those here make one, and anybody can write another.
+--
+-- plan.layers: the layers that the rules quantize, in the model's order, each with
+--   layer   as the functions of a recipe see it (rondo.recipe.layer)
+--   scheme  what the rules chose; the policy may put another here
+--   text    the rule, for the plan to show; whoever changes the scheme says so here
+-- plan.bytes(entry, scheme): the bytes of that layer's tensors, packed: codes, scales, zero points
+-- plan.total(): the bytes of all weight files as things stand, the layers packed
+-- plan.fused: whether layers that engines fuse must get the same scheme
+--
+-- Sizes are those of the packed format, whatever the plan writes: "fake" files do not get smaller.
+
+local policy = {}
+
+--- Chooses so that the summed relative error is least within a size; see rondo.policy.budget.
+function policy.budget(given)
+  return require("rondo.policy.budget")(given)
+end
+
+return policy
