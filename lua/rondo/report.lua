@@ -64,7 +64,7 @@ local function options_of(made)
   local o, config = made.options, {}
   if o.named then
     local name, _, values = recipe_of.about(o.recipe)
-    return add_common({ recipe = name, set = json.object(values) }, o)
+    return add_common({ recipe = name, set = next(values) and values or json.object() }, o)
   end
   for path, fields in pairs(o.config) do config[path] = fields end
   local exclude = {}

@@ -167,16 +167,28 @@ static void load_file(lua_State *L, const char *path) {
   lua_error(L);
 }
 
-/* [-0, +1] The options: the table that the recipe returns, or an empty one. */
+/* [-1, +1] What a recipe file returns, as options of rondo.quantize: rondo.recipe { ... } is one of
+ * them; a plain table is all of them. */
+static void push_as_options(lua_State *L, const char *recipe) {
+  if (!lua_istable(L, -1)) {
+    luaL_error(L, "%s: a recipe file returns rondo.recipe { ... } or a table of options, not %s",
+               recipe, luaL_typename(L, -1));
+  }
+  if (luaL_getmetafield(L, -1, "__name") == LUA_TNIL) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_insert(L, -2);
+  lua_setfield(L, -2, "recipe");
+}
+
+/* [-0, +1] The options: those of the recipe, or none. */
 static void push_options(lua_State *L, const char *recipe) {
   if (recipe == NULL) {
     lua_newtable(L);
   } else {
     load_file(L, recipe);
     lua_call(L, 0, 1);
-    if (!lua_istable(L, -1)) {
-      luaL_error(L, "%s: a recipe returns a table, not %s", recipe, luaL_typename(L, -1));
-    }
+    push_as_options(L, recipe);
   }
   lua_pushcfunction(L, report_progress);
   lua_setfield(L, -2, "progress");

@@ -181,8 +181,8 @@ end
 
 local function quantization_conflict(o)
   if o.out == "" then return "argument 'OUT' must name a folder" end
-  local conflict = recipe_conflict(o)
-  if conflict then return conflict end
+  local by_recipe = recipe_conflict(o)
+  if by_recipe then return by_recipe end
   if o.nonfinite == "keep" and o.format == "packed" then
     return "option '--nonfinite' keep needs --format fake: codes cannot hold NaN or infinity"
   end

@@ -1,5 +1,6 @@
--- cli.recipe: the file behind --recipe: a Lua file that returns a recipe. It is the user's own, as a
--- script of `rondo run` is, and may do everything that Lua can; `require` finds what lies beside it.
+-- cli.recipe: the file behind --recipe: a Lua file that returns a recipe. It is the user's own, as
+-- a script of `rondo run` is, and may do everything that Lua can; `require` finds what lies beside
+-- it.
 
 local output = require "rondo.cli.output"
 local recipe_of = require "rondo.recipe"
