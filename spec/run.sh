@@ -156,6 +156,16 @@ END
   grep -q 'good.lua: [1-9]' "$scratch/said" && grep -q 'endless.lua: limit: ' "$scratch/said"
 )
 
+# A recipe plans the model, and makes of it what its plan says: the same bytes.
+example_recipe() {
+  rm -rf "$scratch/by-recipe"
+  "$build/rondo" plan "$scratch/model" --recipe "$1" --format packed >"$scratch/planned" &&
+    "$build/rondo" quantize "$scratch/model" "$scratch/by-recipe" --recipe "$1" --format packed &&
+    bytes=$(stat -c %s "$scratch/by-recipe/model.safetensors") &&
+    grep -q "become $bytes bytes" "$scratch/planned" &&
+    "$build/rondo" compare "$scratch/model" "$scratch/by-recipe"
+}
+
 run_examples() {
   for example in $(find examples -type f | sort); do
     case $example in
@@ -167,7 +177,7 @@ run_examples() {
       fi
       ;;
     examples/make_model.lua) check "$example" example_make_model ;;
-    examples/layer_errors.lua) ;; # after the model
+    examples/layer_errors.lua | examples/recipes/*.lua) ;; # after the model
     examples/hosts/progress.c | examples/hosts/own_lua.c) ;; # all hosts, and what builds them,
     examples/hosts/judge.cpp | examples/hosts/CMakeLists.txt) ;; # in one check
     *) check "$example has a check in spec/run.sh" false ;;
@@ -175,6 +185,7 @@ run_examples() {
   done
   check examples/layer_errors.lua "$build/rondo" run examples/layer_errors.lua "$scratch/model" \
     "$scratch/by-script"
+  for recipe in examples/recipes/*.lua; do check "$recipe" example_recipe "$recipe"; done
   if command -v c++ >/dev/null; then
     check examples/hosts example_hosts
   else

@@ -90,8 +90,8 @@ RONDO_API rondo *rondo_new(const rondo_config *config);
 RONDO_API void rondo_free(rondo *r);
 
 /* Quantizes the model (a folder or a file) into the new folder out, which appears whole or not at
- * all. recipe: a Lua file that returns rondo.recipe { ... } or the table of options of rondo.quantize;
- * NULL: defaults.
+ * all. recipe: a Lua file that returns rondo.recipe { ... }, or the table of options of
+ * rondo.quantize; NULL: defaults.
  * Model and out may lie anywhere, with trust or without. */
 RONDO_API rondo_status rondo_quantize(rondo *r, const char *model, const char *out,
                                       const char *recipe);

@@ -156,7 +156,7 @@ local function for_policy(made, entries, fused)
     if not done then error(message, 0) end
     return done.totals.bytes_after
   end
-  return { layers = entries, bytes = bytes, total = total, fused = fused }
+  return { layers = entries, units = decide.units(entries, fused), bytes = bytes, total = total }
 end
 
 local function decide_all(made, where)

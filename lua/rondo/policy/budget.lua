@@ -11,7 +11,6 @@
 -- have, where that fits. The same model and options give the same choice.
 
 local options = require "rondo.options"
-local parts = require "rondo.recipe.parts"
 local scheme_of = require "rondo.scheme"
 local solve = require "rondo.policy.solve"
 
@@ -42,31 +41,17 @@ local function factor_of(sensitivity, layer)
   return factor
 end
 
--- Layers that get one scheme, as units { entries }, in the order of their first.
-local function units_of(plan)
-  local units, known = {}, {}
-  for _, entry in ipairs(plan.layers) do
-    local shared, words = parts.partners(entry.layer.name)
-    local key = plan.fused and shared and shared .. "\0" .. words or entry
-    if not known[key] then
-      known[key] = { entries = {}, weights = 0, errors = {}, bytes = {} }
-      units[#units + 1] = known[key]
-    end
-    table.insert(known[key].entries, entry)
-  end
-  return units
-end
-
 local function count(shape)
   local n = 1
   for _, d in ipairs(shape) do n = n * d end
   return n
 end
 
--- Fills in a unit's weights, and errors and bytes by choice.
-local function measure(unit, plan, o)
+-- What the solver wants of layers that get one scheme.
+local function measure(entries, plan, o)
+  local unit = { entries = entries, weights = 0, errors = {}, bytes = {} }
   for c = 1, #o.choices do unit.errors[c], unit.bytes[c] = 0.0, 0 end
-  for _, entry in ipairs(unit.entries) do
+  for _, entry in ipairs(entries) do
     local factor = factor_of(o.sensitivity, entry.layer)
     unit.weights = unit.weights + count(entry.layer.shape)
     for c, scheme in ipairs(o.choices) do
@@ -74,6 +59,7 @@ local function measure(unit, plan, o)
       unit.bytes[c] = unit.bytes[c] + plan.bytes(entry, scheme)
     end
   end
+  return unit
 end
 
 -- ---- Choosing ----
@@ -135,8 +121,8 @@ return function(given)
     error("budget: either bits or bytes is needed", 3)
   end
   return function(plan)
-    local units = units_of(plan)
-    for _, unit in ipairs(units) do measure(unit, plan, o) end
+    local units = {}
+    for u, entries in ipairs(plan.units) do units[u] = measure(entries, plan, o) end
     if #units == 0 then return end
     if o.bytes then return fit_files(units, plan, o) end
     return fit_bits(units, o)

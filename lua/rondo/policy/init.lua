@@ -5,9 +5,11 @@
 --   layer   as the functions of a recipe see it (rondo.recipe.layer)
 --   scheme  what the rules chose; the policy may put another here
 --   text    the rule, for the plan to show; whoever changes the scheme says so here
+-- plan.units: the same layers in lists of those that engines fuse, which get one scheme; all alone
+-- where the recipe says fused = false
 -- plan.bytes(entry, scheme): the bytes of that layer's tensors, packed: codes, scales, zero points
 -- plan.total(): the bytes of all weight files as things stand, the layers packed
--- plan.fused: whether layers that engines fuse must get the same scheme
+
 --
 -- Sizes are those of the packed format, whatever the plan writes: "fake" files do not get smaller.
 

@@ -194,6 +194,22 @@ end
 
 -- ---- Partners ----
 
+--- Layers in lists of those that are fused, in the order of the first of each.
+-- @param fused  false: each alone
+function decide.units(entries, fused)
+  local units, known = {}, {}
+  for _, entry in ipairs(entries) do
+    local shared, words = parts.partners(entry.layer.name)
+    local key = fused and shared and shared .. "\0" .. words or entry
+    if not known[key] then
+      known[key] = {}
+      units[#units + 1] = known[key]
+    end
+    table.insert(known[key], entry)
+  end
+  return units
+end
+
 local function differs(made, decisions, where, words, a, b)
   local said = {}
   for i, number in ipairs { a, b } do

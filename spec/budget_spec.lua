@@ -1,0 +1,191 @@
+-- The budget: the least error within a size.
+local models = require "spec.support.models"
+local rondo = require "rondo"
+local solve = require "rondo.policy.solve"
+
+local int2, int3, int4, int6, int8 = rondo.int2, rondo.int3, rondo.int4, rondo.int6, rondo.int8
+
+teardown(models.cleanup)
+
+local function units_of(list)
+  local units = {}
+  for i, unit in ipairs(list) do units[i] = { errors = unit[1], bytes = unit[2] } end
+  return units
+end
+
+-- Every assignment, tried: the least sum of errors within the limit.
+local function least_error(units, limit)
+  local best = math.huge
+  local function try(u, error, bytes)
+    if bytes > limit then return end
+    if u > #units then
+      best = math.min(best, error)
+      return
+    end
+    for c in ipairs(units[u].errors) do
+      try(u + 1, error + units[u].errors[c], bytes + units[u].bytes[c])
+    end
+  end
+  try(1, 0, 0)
+  return best
+end
+
+local function sums(units, chosen)
+  local error, bytes = 0, 0
+  for u, c in ipairs(chosen) do
+    error, bytes = error + units[u].errors[c], bytes + units[u].bytes[c]
+  end
+  return error, bytes
+end
+
+describe("the solver", function()
+  it("takes what pays most for its bytes, and fills what is left", function()
+    local units = units_of { { { 10, 1 }, { 4, 8 } }, { { 6, 5 }, { 4, 8 } },
+                             { { 3, 1 }, { 4, 6 } } }
+    assert.same({ 1, 1, 1 }, solve(units, 12))
+    assert.same({ 2, 1, 1 }, solve(units, 16))
+    assert.same({ 2, 1, 2 }, solve(units, 18))
+    assert.same({ 2, 2, 2 }, solve(units, 22))
+    local none, least = solve(units, 11)
+    assert.is_nil(none)
+    assert.equal(12, least)
+    assert.same({}, solve({}, 0))
+  end)
+
+  it("is near the best of all assignments, within the limit, and the same again", function()
+    math.randomseed(11)
+    for _ = 1, 60 do
+      local list = {}
+      for u = 1, 5 do
+        local errors, bytes, size = {}, {}, math.random(1, 4)
+        for c = 1, 4 do
+          errors[c] = math.random() * 4.0 ^ -c * size
+          bytes[c] = size * (c + 1) * 100 + math.random(0, 9)
+        end
+        list[u] = { errors, bytes }
+      end
+      local units = units_of(list)
+      local limit = 2000 + math.random(0, 3000)
+      local chosen = solve(units, limit)
+      local best = least_error(units, limit)
+      assert.equal(best == math.huge, chosen == nil)
+      if chosen then
+        local error, bytes = sums(units, chosen)
+        assert.is_true(bytes <= limit)
+        assert.is_true(error <= 2 * best + 1e-12, error .. " of " .. best)
+        assert.same(chosen, solve(units, limit))
+        for c = 1, 4 do
+          local other, other_bytes = sums(units, { c, c, c, c, c })
+          assert.is_true(other_bytes > limit or error <= other)
+        end
+      end
+    end
+  end)
+end)
+
+local choices = { int2 { group_size = "row" }, int2 { group_size = 32, symmetric = false },
+                  int3 { group_size = "row" }, int3 { group_size = 32 }, int4,
+                  int4 { group_size = 32, symmetric = false }, int6, int8 }
+
+-- Bits of a weight and the summed relative error, of a report: not of the policy's own table.
+local function outcome(model, fields)
+  fields[1] = { "*_proj.weight", int4 }
+  fields.otherwise = rondo.keep
+  local report = assert(rondo.quantize(model, models.temporary() .. "/out",
+    { recipe = rondo.recipe(fields), format = "packed" }))
+  local sum, schemes = 0, {}
+  for _, layer in ipairs(report.layers) do
+    sum = sum + layer.relative_error
+    schemes[layer.name] = layer.scheme
+  end
+  return report.totals.bits_per_weight, sum, schemes, report
+end
+
+local function uniform(model, scheme)
+  return outcome(model, { revise = function() return scheme end })
+end
+
+describe("a budget", function()
+  local shared = models.shared "models/stories260K-hf/f32"
+
+  it("never loses more than one scheme for all of the same size would", function()
+    if not shared then pending "shared/models/stories260K-hf is not there" return end
+    local model, table_of = assert(rondo.open(shared)), {}
+    for i, scheme in ipairs(choices) do
+      local bits, sum = uniform(model, scheme)
+      table_of[i] = { scheme = tostring(scheme), bits = bits, sum = sum }
+    end
+    for _, wanted in ipairs { 4.25, 3.5, 3.0 } do
+      local bits, sum, schemes = outcome(model, {
+        policy = rondo.policy.budget { bits = wanted, choices = choices },
+      })
+      assert.is_true(bits <= wanted)
+      for _, other in ipairs(table_of) do
+        if other.bits <= math.max(bits, wanted) then
+          assert.is_true(sum <= other.sum, ("%g bits: %g, %s: %g"):format(wanted, sum, other.scheme,
+                                                                          other.sum))
+        end
+      end
+      for i = 0, 4 do
+        local at = ("model.layers.%d."):format(i)
+        assert.equal(schemes[at .. "self_attn.q_proj"], schemes[at .. "self_attn.k_proj"])
+        assert.equal(schemes[at .. "self_attn.q_proj"], schemes[at .. "self_attn.v_proj"])
+        assert.equal(schemes[at .. "mlp.gate_proj"], schemes[at .. "mlp.up_proj"])
+      end
+    end
+  end)
+
+  -- Layers of very different size; the small one is noisy.
+  local function mixed()
+    local path = models.temporary() .. "/m.safetensors"
+    assert(rondo.safetensors.save(path, {
+      ["layers.0.a_proj.weight"] = rondo.randn({ 64, 64 }, 1),
+      ["layers.0.b_proj.weight"] = rondo.randn({ 64, 256 }, 2),
+      ["layers.1.a_proj.weight"] = rondo.randn({ 64, 64 }, 3),
+      ["norm.weight"] = rondo.randn({ 64 }, 4),
+    }))
+    return path
+  end
+
+  it("keeps files within so many bytes", function()
+    local path, sizes = mixed(), {}
+    for i, bytes in ipairs { 14000, 16000, 20000, 30000 } do
+      local _, sum, _, report = outcome(path, {
+        policy = rondo.policy.budget { bytes = bytes, choices = choices },
+      })
+      assert.is_true(report.totals.bytes_after <= bytes)
+      sizes[i] = sum
+    end
+    assert.is_true(sizes[1] > sizes[2] and sizes[2] > sizes[3] and sizes[3] > sizes[4])
+  end)
+
+  it("weighs errors by sensitivity, and says that it decided", function()
+    local path = mixed()
+    local recipe = rondo.recipe { { "*_proj.weight", int4 }, otherwise = rondo.keep,
+      policy = rondo.policy.budget { bits = 4.5, choices = { int3 { group_size = "row" }, int8 },
+        sensitivity = function(layer) return layer.depth == 1 and 1000 or 1 end } }
+    local made, found = assert(rondo.plan(path, { recipe = recipe, format = "packed" })), {}
+    for _, row in ipairs(made.rows) do found[row.name] = { row.scheme, row.rule } end
+    assert.same({ "int8 sym row", "budget" }, found["layers.1.a_proj.weight"])
+    assert.same({ "int3 sym row", "budget" }, found["layers.0.b_proj.weight"])
+    assert.is_true(made.totals.bits <= 4.5)
+  end)
+
+  it("says what cannot be", function()
+    for text, given in pairs {
+      ["either bits or bytes is needed"] = { choices = choices },
+      ["option 'choices' is missing"] = { bits = 4 },
+      ["choices must be a list of schemes"] = { bits = 4, choices = { "int4" } },
+    } do
+      local good, message = pcall(rondo.policy.budget, given)
+      assert.is_false(good)
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    local good, message = pcall(outcome, mixed(), {
+      policy = rondo.policy.budget { bits = 1, choices = choices },
+    })
+    assert.is_false(good)
+    assert.matches("budget: 1 bits cannot be met: the smallest choices need %d+ bytes more",
+      message)
+  end)
+end)
