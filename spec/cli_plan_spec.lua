@@ -162,6 +162,8 @@ describe("--config", function()
       ["return load('x')"] = "global 'load'",
       ["return string.dump(print)"] = "field 'dump'",
       ["return { ['model.none'] = { bits = 4 } }"] = "'model.none', which is no linear layer",
+      ["return { ['model.layers.1.mlp.upproj'] = { bits = 4 } }"] =
+        "did you mean 'model.layers.1.mlp.up_proj'?",
       ["return { ['model.layers.0.mlp.up_proj'] = { bits = 99 } }"] = "bits must be",
       ["return { ['model.layers.0.mlp.up_proj'] = { bit = 4 } }"] = "unknown field 'bit'",
       ["return { ['model.layers.0.mlp.up_proj'] = 4 }"] = "must be a table",

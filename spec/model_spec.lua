@@ -448,6 +448,17 @@ describe("tied weights", function()
     assert.is_true(m:layer("lm_head").tied)
     assert.is_true(m:layer("embed_tokens").tied)
   end)
+
+  it("are named where the tensor is asked for that is not stored", function()
+    local m <close> = assert(open(models.folder({ { embed, { 6, 4 } } },
+                                                '{"tie_word_embeddings":true}')))
+    local says = "'lm_head.weight' in .*: it is tied to 'model.embed_tokens.weight'"
+    assert.error_matches(function() return m["lm_head.weight"] end, says)
+    local tensor, message, code = m:tensor "lm_head.weight"
+    assert.is_nil(tensor)
+    assert.truthy(message:find(says))
+    assert.equal("usage", code)
+  end)
 end)
 
 describe("stories260K", function()

@@ -7,6 +7,7 @@ local pattern = require "rondo.pattern"
 local recipe_of = require "rondo.recipe"
 local plain = require "rondo.recipe.plain"
 local scheme_of = require "rondo.scheme"
+local strategy = require "rondo.strategy"
 
 local plan_options = {}
 
@@ -39,6 +40,7 @@ plan_options.description = {
   full_range = { kind = "boolean", default = false },
   quantile = { kind = "number", above = 0, max = 1, default = 1.0 },
   mse_search = { kind = "boolean", default = false },
+  clip = { kind = "custom", check = strategy.check, says = strategy.says, default = "none" },
   format = { kind = "choice", choices = { "fake", "packed" }, default = "fake" },
   config = { kind = "table" },
   exclude = { kind = "table" },
@@ -53,7 +55,7 @@ plan_options.description = {
 
 -- Those that say what a recipe says otherwise.
 local deciding = { "bits", "group_size", "scheme", "dtype", "group_dim", "full_range", "quantile",
-                   "mse_search", "config", "exclude", "scale_dtype" }
+                   "mse_search", "clip", "config", "exclude", "scale_dtype" }
 
 local layer_rules = {
   bits = plan_options.description.bits,
@@ -96,8 +98,10 @@ local function check_config(where, model, config)
   for path, given in pairs(config or {}) do
     local what = type(path) == "string" and layers_of.named(list, path)
     if not what or not linear[what.kind] then
-      error(string.format("%s: config names '%s', which is no linear layer of %s", where,
-                          tostring(path), model.path), 0)
+      local meant = not what and type(path) == "string" and model_of().meant_layer(model, path)
+      error(string.format("%s: config names '%s', which is no linear layer of %s%s", where,
+                          tostring(path), model.path,
+                          meant and "; did you mean '" .. meant .. "'?" or ""), 0)
     end
     checked[path] = layer_config(where, path, given)
   end
@@ -138,6 +142,8 @@ end
 local function check_combination(where, o)
   if o.mse_search and o.quantile ~= 1 then
     error(where .. ": mse_search finds the clip ratio itself; leave quantile out", 0)
+  elseif o.clip ~= "none" and (o.quantile ~= 1 or o.mse_search) then
+    error(where .. ": clip finds clip ratios itself; leave quantile and mse_search out", 0)
   end
   local symmetric = o.scheme == "sym" and o.dtype == "int"
   if o.full_range and not symmetric and not next(o.config or {}) then

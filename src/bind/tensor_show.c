@@ -197,7 +197,7 @@ int rondo_tensor_tostring(lua_State *L) {
 
 /* ---- Corners ---- */
 
-enum { WHOLE = 7, EDGE = 3, CELL = 24 }; /* up to WHOLE rows or columns are shown, else the edges */
+enum { WHOLE = 8, EDGE = 3, CELL = 24 }; /* up to WHOLE rows or columns are shown, else the edges */
 
 static int shown(int64_t size) {
   return size <= WHOLE ? (int)size : 2 * EDGE;

@@ -84,6 +84,15 @@ local function candidates_text(found)
   return table.concat(shown, ", ") .. more
 end
 
+-- " (...)" for a name, or the end of one, whose tensor is stored under another's name.
+local function shared_with(self, name)
+  for _, tie in ipairs(self.tied) do
+    if tie.name == name or tie.name:sub(-#name - 1) == "." .. name then
+      return (": it is tied to %s, which is stored once"):format(text.quote(tie.target))
+    end
+  end
+end
+
 local function did_you_mean(self, name)
   local function exists(other) return self.checkpoint:resolve(other) ~= nil end
   local meant = suggest.name(self.names, name, exists)
@@ -101,7 +110,7 @@ local function resolve(self, name)
   if full then return full end
   if #found > 0 then return ambiguous(self, name, found) end
   return nil, ("no tensor %s in %s%s"):format(text.quote(name), text.path(self.path),
-    did_you_mean(self, name)), "usage", false
+    shared_with(self, name) or did_you_mean(self, name)), "usage", false
 end
 
 -- Whether a module of that name is there: a tensor whose name, or the end of it, is the same but
@@ -407,6 +416,14 @@ function model.layer_of(self, tensor_name)
   local list = layer_list(self)
   local what = layers_of.what(list, tensor_name)
   return what and make_layer(self, list, tensor_name, what)
+end
+
+--- The name of the layer that a path most likely stands for, or nil; for messages.
+function model.meant_layer(self, path)
+  local list = layer_list(self)
+  local function exists(name) return layers_of.what(list, name) ~= nil end
+  local meant = suggest.name(self.names, layers_of.tensor_names(path)[1], exists)
+  return meant and layers_of.what(list, meant) and layers_of.path(list, meant)
 end
 
 --- Whether a value is a model.
