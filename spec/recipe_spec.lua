@@ -140,11 +140,12 @@ describe("the rules of a recipe", function()
   end)
 
   it("refuse at once what no kernel can do", function()
-    local message = refused(plan, llama(1), { { "down_proj", int4 { group_size = { 128, 128 } } },
-                                              otherwise = keep, name = "blocks" })
-    assert.matches("recipe 'blocks': model.layers.0.mlp.down_proj.weight %(rule down_proj%)",
+    local message = refused(plan, llama(1), { { "down_proj", int4 { symmetric = false,
+                                                                    zero = "float" } },
+                                              otherwise = keep, name = "floats" })
+    assert.matches("recipe 'floats': model.layers.0.mlp.down_proj.weight %(rule down_proj%)",
       message)
-    assert.matches("block of 128x128", message)
+    assert.matches("zero points that are no integers", message)
   end)
 
   it("are checked where they are written", function()

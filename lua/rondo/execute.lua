@@ -3,6 +3,7 @@
 -- put_bytes(entry, tensor, offset) raw bytes; both return true, or nil, message, code.
 
 local core = require "rondo.core"
+local params = require "rondo.params"
 local source = require "rondo.model.source"
 local stream = require "rondo.stream"
 local tiles = require "rondo.tiles"
@@ -59,12 +60,14 @@ end
 --- Quantizes a layer.
 -- @param keep  whether NaN and infinity pass
 -- @param tick  called now and then while a ratio is searched, or nil
--- @return { ratio, error, norm }: the clip ratio, the sum of squared differences and of squares; or
---         nil, message, code
+-- @return { ratio, error, norm }: the clip ratio (NaN where groups have ratios of their own), the
+--         sum of squared differences and of squares; or nil, message, code
 function execute.quantize(job, keep, put, tick)
   local whole, by_role = job.layer.source, {}
   for _, e in ipairs(job.entries) do by_role[e.role] = e end
-  local ratio, message, code = execute.ratio(job, keep, tick)
+  local found = params.are_found(job.scheme, job.packing ~= nil)
+  local ratio, message, code = 0 / 0
+  if not found then ratio, message, code = execute.ratio(job, keep, tick) end
   if not ratio then return nil, message, code end
   local sums = core.sums()
   local wanted = { ratio = ratio, keep = keep, sums = sums, packing = job.packing,

@@ -5,6 +5,7 @@
 --   rondo.quantize(model, dir, options)  a quantized checkpoint
 --   rondo.plan(model, options)           what that would do
 --   rondo.int4 { group_size = 64 }       schemes: int2 int3 int4 int5 int6 int8 nf4 fp4 e2m1 keep
+--   rondo.clip, rondo.strategy           searches for clip ratios: what comes with rondo, one's own
 --   rondo.recipe { rules }               what becomes of which tensor; rondo.policy, rondo.scheme
 --   rondo.rtn                            the reference functions
 --   rondo.tensor, zeros, full, arange, rand, randn, from_bytes, is_tensor
@@ -71,9 +72,17 @@ function rondo.recipe(rules)
   return require("rondo.recipe").new(rules, 2)
 end
 
+--- A clip search of one's own; see lua/rondo/strategy.lua.
+-- @param name      for messages
+-- @param defaults  its options with their defaults
+-- @param run       function (weight, scheme, options) -> ratios by group, or scales, zeros
+function rondo.strategy(name, defaults, run)
+  return require("rondo.strategy").new(name, defaults, run)
+end
+
 -- Modules that are fields, loaded when first used.
 local modules = { rtn = true, safetensors = true, json = true, model = true, pattern = true,
-                  plot = true, scheme = true, policy = true }
+                  plot = true, scheme = true, policy = true, clip = true }
 
 local meta = { __metatable = "locked" }
 

@@ -41,11 +41,12 @@ end
 
 local function layer_of(made, i, results)
   local m, name = plan_of.measure(made, i), made.names[i]
-  local s = made.decisions[i].scheme:reference()
+  local s, ratio = made.decisions[i].scheme:reference(), results.ratio[i]
   return errors({
     name = layers_of.path(made.list, name), tensor = name, shape = m.shape, dtype = m.dtype,
     scheme = m.scheme, bits = s.bits, group_size = s.group_size, group_dim = s.group_dim,
-    clip_ratio = results.ratio[i], bytes_before = m.bytes_before, bytes_after = m.bytes_after,
+    clip_ratio = ratio == ratio and ratio or nil, bytes_before = m.bytes_before,
+    bytes_after = m.bytes_after,
   }, results.error[i], results.norm[i], m.weights)
 end
 
@@ -69,9 +70,11 @@ local function options_of(made)
   for path, fields in pairs(o.config) do config[path] = fields end
   local exclude = {}
   for i, rule in ipairs(o.exclude) do exclude[i] = rule.text end
+  local clip = tostring(o.clip):gsub('^"(.*)"$', "%1")
   local list = { bits = o.bits, group_size = o.group_size, scheme = o.scheme, dtype = o.dtype,
                  group_dim = o.group_dim, full_range = o.full_range, quantile = o.quantile,
-                 mse_search = o.mse_search, config = config, exclude = json.array(exclude) }
+                 mse_search = o.mse_search, clip = clip, config = config,
+                 exclude = json.array(exclude) }
   if o.format == "packed" then list.scale_dtype = o.scale_dtype end
   return add_common(list, o)
 end

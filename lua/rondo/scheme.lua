@@ -14,6 +14,7 @@
 
 local core = require "rondo.core"
 local options = require "rondo.options"
+local strategy = require "rondo.strategy"
 
 local scheme = {}
 
@@ -48,8 +49,11 @@ local shared = {
                  says = "an integer of at least 1, \"row\", \"tensor\" or a block "
                    .. "{ output channels, input channels }" },
   group_dim = { kind = "integer", min = 0, max = 1, default = 1 },
-  clip = { kind = "choice", choices = { "none", "layer" }, default = "none" }, -- layer: the ratio
-  -- of rondo.stream.search_ratios with the least squared error over the whole layer
+  clip = { kind = "custom", check = strategy.check, says = strategy.says, default = "none" }, --
+  -- layer: the ratio of rondo.stream.search_ratios with the least squared error over the whole
+  -- layer; the others are strategies, see rondo.strategy. Their objective: importance * |error|^p.
+  importance = { kind = "tensor" }, -- one value for each column
+  p = { kind = "number", above = 0, default = 2 },
   ratio = { kind = "number", above = 0, max = 1, default = 1.0 }, -- a clip ratio that is known
   scale = { kind = "choice", choices = { "f32", "f16", "bf16", "e4m3", "e8m0" }, default = "f32" },
   double = { -- the scales quantized in turn; mean: less their mean, as bitsandbytes does
@@ -94,12 +98,14 @@ local named = { int2 = true, int3 = true, int4 = true, int5 = true, int6 = true,
 local fields_of = setmetatable({}, { __mode = "k" })
 local known = setmetatable({}, { __mode = "v" }) -- schemes by their text
 
-local methods, Scheme = {}, { __name = "rondo.scheme", __metatable = "locked" }
+local methods = setmetatable({}, { __index = require "rondo.quantized" })
+local Scheme = { __name = "rondo.scheme", __metatable = "locked" }
 
 local function literal(value)
   if type(value) == "string" then return string.format("%q", value) end
+  if core.is_tensor(value) then return string.format("<tensor %p>", value) end
   if math.type(value) == "float" then return core.json_real(value) end
-  if type(value) ~= "table" then return tostring(value) end
+  if type(value) ~= "table" or getmetatable(value) then return tostring(value) end
   if #value > 0 then return "{ " .. table.concat(value, ", ") .. " }" end
   local parts = {}
   for name, field in pairs(value) do parts[#parts + 1] = name .. " = " .. literal(field) end
@@ -232,31 +238,37 @@ end
 
 -- ---- What the core can do ----
 
-local core_scales = { f32 = true, f16 = true, bf16 = true }
+local packed_scales = { f32 = true, f16 = true, bf16 = true }
 
---- Why nothing can be quantized with this scheme yet, or nil. The one place that knows.
--- @param packed  whether codes are wanted
-function methods:refusal(packed)
+-- What the packed format has no place for, or nil.
+local function unpackable(self)
   if type(self.group_size) == "table" or self.group_size == "tensor" then
-    return "a scale for a " .. (self.group_size == "tensor" and "whole tensor"
-      or "block of " .. group_label(self.group_size)) .. " cannot be computed yet"
-  elseif not core_scales[self.scale] then
-    return ("scales of %s cannot be computed yet; f32, f16 and bf16 can"):format(self.scale)
+    return "the packed format has no scale for a " .. (self.group_size == "tensor" and
+      "whole tensor" or "block of " .. group_label(self.group_size))
+  elseif not packed_scales[self.scale] then
+    return ("scales of the packed format are f32, f16 or bf16, not %s"):format(self.scale)
   elseif self.double then
-    return "double quantization of scales cannot be computed yet"
-  elseif self.zero == "float" and self:has_zero() then
+    return "the packed format has no double quantization of scales"
+  elseif self.bits > 8 then
+    return ("packed codes have at most 8 bits, not %d"):format(self.bits)
+  end
+end
+
+--- Why nothing can be quantized with this scheme, or nil. The one place that knows.
+-- @param packed  whether the packed format is wanted
+function methods:refusal(packed)
+  if self.zero == "float" and self:has_zero() then
     return "zero points that are no integers cannot be computed yet"
   elseif self.bits > 8 and self.scale ~= "f32" then
     return ("scales of %d-bit codes are f32, not %s"):format(self.bits, self.scale)
-  elseif packed and self.bits > 8 then
-    return ("packed codes have at most 8 bits, not %d"):format(self.bits)
   end
+  return packed and unpackable(self) or nil
 end
 
 -- ---- The object ----
 
 local function copy(value)
-  return type(value) == "table" and joined(value) or value
+  return type(value) == "table" and not getmetatable(value) and joined(value) or value
 end
 
 function Scheme.__index(self, key)

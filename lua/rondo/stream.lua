@@ -3,11 +3,13 @@
 --
 -- A source is { rows, cols, dtype, read = function(self, row, rows, col, cols) -> tensor or nil,
 -- message, code }; places are 1-based. It may have a function block, called like read, that gives
--- what the kernels read by themselves (core.checkpoint's blocks). A sink is a function (role, tensor, row, col) that stores a
--- 2-D piece of an output at that place and returns true, or nil, message, code. Roles: "values" and
--- "words" (packed codes), "scale", "zero" (zero points, packed when codes are).
+-- what the kernels read by themselves (core.checkpoint's blocks). A sink is a function (role,
+-- tensor, row, col) that stores a 2-D piece of an output at that place and returns true, or nil,
+-- message, code. Roles: "values" and "words" (packed codes), "scale", "zero" (zero points, packed
+-- when codes are).
 
 local core = require "rondo.core"
+local params = require "rondo.params"
 local tiles = require "rondo.tiles"
 
 local stream = {}
@@ -175,7 +177,105 @@ local function packed(source, scheme, o, base, wanted, sink)
   end)
 end
 
---- Quantizes a matrix.
+-- ---- Parameters that are found before anything is quantized ----
+
+-- How a matrix is cut where each tile finds its own.
+local function found_options(source, scheme, packing)
+  local layout = params.layout(scheme, source.rows, source.cols)
+  local o = { group_dim = layout.group_dim, group = layout.group_size, row_align = 1,
+              col_align = 1, whole_groups = 1 }
+  if packing then o = band_options(source, scheme, packing) end
+  if layout.group_rows > 1 then o.row_align = layout.group_rows end
+  return o
+end
+
+-- The scheme for columns col .. col+cols-1 of the matrix.
+local function scheme_of_part(scheme, source, col, cols)
+  if not scheme.importance or cols == source.cols then return scheme end
+  local part = scheme.importance[("%d:%d"):format(col, col + cols - 1)]
+  return scheme { importance = part }
+end
+
+local function find(source, scheme, place, wanted)
+  local weight, message, code = source:read(place.row, place.rows, place.col, place.cols)
+  if not weight then return nil, message, code end
+  local part = scheme_of_part(scheme, source, place.col, place.cols)
+  local found, what, row, col = params.find(weight:contiguous(), part, wanted.packing ~= nil,
+                                            wanted.keep)
+  if not found then return failed(source, place, what, row, col) end
+  return found
+end
+
+-- Where a tile lies in the matrix that the parameters were found for.
+local function place_options(options, place, tile)
+  local row, col = tile.row - place.row, tile.col - place.col
+  options.offset, options.line = col, row
+  options.range_groups = options.scales.shape[2]
+  if options.group_dim == 0 then
+    options.offset, options.line, options.across = row, col, place.cols
+  end
+  return options
+end
+
+local function quantize_tile(source, scheme, place, tile, found, wanted, sink)
+  local packing, reference = wanted.packing, wanted.packing ~= nil
+  local weight, message, code = tile_of(source, tile)
+  if not weight then return nil, message, code end
+  local options = params.given(scheme, place.rows, place.cols, found, reference)
+  place_options(options, place, tile)
+  options.keep, options.sums = wanted.keep, wanted.sums
+  if packing then
+    options.words, options.word_dtype, options.word_dim = true, packing.dtype, packing.dim
+  else
+    options.values, options.values_dtype = true, wanted.values_dtype
+  end
+  local result, what, row, col = core.quantize(scheme.grid, weight, options)
+  if not result then return failed(source, tile, what, row, col) end
+  if packing then return put_words(sink, packing, tile, result.words) end
+  return sink("values", result.values, tile.row, tile.col)
+end
+
+-- Finds the parameters of a place and quantizes it, tile by tile.
+local function quantize_place(source, scheme, place, parts, o, wanted, sink)
+  local found, message, code = find(source, scheme, place, wanted)
+  if not found then return nil, message, code end
+  for tile in parts do
+    local done
+    done, message, code = quantize_tile(source, scheme, place, tile, found, wanted, sink)
+    if not done then return nil, message, code end
+  end
+  if not wanted.packing then return true end
+  return put_params(sink, scheme, wanted.packing, place, o, found.scales, found.zeros,
+                    wanted.scale_dtype)
+end
+
+local function one(value)
+  return function(_, previous) if not previous then return value end end
+end
+
+-- The whole weight is read where its parameters depend on all of it, or where a group is larger
+-- than a tile.
+local function with_found(source, scheme, wanted, sink)
+  local o = found_options(source, scheme, wanted.packing)
+  local whole = params.need_whole(scheme)
+  for band in tiles.bands(source.rows, source.cols, o) do whole = whole or band.pieces ~= nil end
+  if whole then
+    local place = { row = 1, col = 1, rows = source.rows, cols = source.cols }
+    local parts = { group_dim = 1, group = o.group_dim == 1 and o.col_align or 1, whole_groups = 1,
+                    row_align = wanted.packing and o.row_align or 1, col_align = o.col_align }
+    return quantize_place(source, scheme, place, tiles.bands(source.rows, source.cols, parts), o,
+                          wanted, sink)
+  end
+  for band in tiles.bands(source.rows, source.cols, o) do
+    local done, message, code = quantize_place(source, scheme, band, one(band), o, wanted, sink)
+    if not done then return nil, message, code end
+  end
+  return true
+end
+
+--- Quantizes a matrix. A strategy that looks at groups one by one sees them tile by tile; others,
+--- a scale for the whole tensor and double quantization have the whole weight in memory, in its
+--- own type.
 -- @param scheme  a rondo.scheme
 -- @param wanted  ratio: clip ratio; keep: let NaN and infinity pass; sums: of core.sums, to which
 --                squared error and squared norm are added; and either values_dtype (fake-quantized
@@ -183,6 +283,9 @@ end
 -- @param sink    see the head of this file
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)
+  if params.are_found(scheme, wanted.packing ~= nil) then
+    return with_found(source, scheme, wanted, sink)
+  end
   local base = { group_dim = scheme.group_dim, ratio = wanted.ratio, keep = wanted.keep,
                  sums = wanted.sums, scale_dtype = wanted.scale_dtype }
   local o = band_options(source, scheme, wanted.packing)

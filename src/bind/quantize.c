@@ -466,6 +466,23 @@ static int params(lua_State *L) {
   return 2;
 }
 
+/* round_scales(grid, scales, dtype) -> f32 of the same shape: scales (row-major f32) as they are
+ * when they are stored in that type and read again. */
+static int round_scales(lua_State *L) {
+  rondo_quantizer q = {.grid = luaL_checkudata(L, 1, GRID_META)};
+  const rondo_tensor *t = rondo_check_tensor(L, 2);
+  q.scale_dtype = rondo_check_dtype(L, 3);
+  int64_t count = 0;
+  luaL_argcheck(L, t->dtype == RONDO_F32 && is_plain(t, &count), 2, "row-major f32 is expected");
+  luaL_argcheck(L, is_scale(q.scale_dtype), 3, "scales are f32, f16, bf16, f8_e4m3 or f8_e8m0");
+  rondo_tensor *stored = rondo_push_tensor(L, RONDO_F32, t->rank, t->shape);
+  q.kernels = rondo_state_kernels(L);
+  q.pool = rondo_state_pool(L);
+  rondo_scales_round(&q, t->data, (size_t)count, stored->data);
+  rondo_check_stop(L);
+  return 1;
+}
+
 /* options.ratios, f32 [n]; they stay NULL, one loss, when the field is nil. */
 static void ratios_field(lua_State *L, rondo_losses *wanted) {
   wanted->count = 1;
@@ -661,16 +678,11 @@ void rondo_open_quantize(lua_State *L) {
   lua_pushliteral(L, "locked");
   lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
-  static const luaL_Reg functions[] = {{"grid", grid_new},
-                                       {"quantize", quantize},
-                                       {"ranges", ranges},
-                                       {"clear_ranges", clear_ranges},
-                                       {"params", params},
-                                       {"losses", losses},
-                                       {"squared_error", squared_error},
-                                       {"dequantize", dequantize},
-                                       {"pack", pack},
-                                       {"unpack", unpack},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"grid", grid_new},         {"quantize", quantize},
+                                       {"ranges", ranges},         {"clear_ranges", clear_ranges},
+                                       {"params", params},         {"round_scales", round_scales},
+                                       {"losses", losses},         {"squared_error", squared_error},
+                                       {"dequantize", dequantize}, {"pack", pack},
+                                       {"unpack", unpack},         {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -83,14 +83,15 @@ static float power_of_two(float scale, float divisor) {
   return copysignf(ldexpf(1, exponent - 1), scale);
 }
 
-/* Scales as a reader of the stored ones sees them. */
+/* Scales as a reader of the stored ones sees them; stored may be scale. */
 static void round_scales(const rondo_quantizer *q, const float *scale, size_t n, float *stored) {
   enum { CHUNK = 256 };
   uint16_t narrow[CHUNK];
   for (size_t i = 0; q->scale_dtype == RONDO_F8_E8M0 && i < n; i++) {
     stored[i] = power_of_two(scale[i], q->grid->divisor);
   }
-  if (q->scale_dtype == RONDO_F8_E8M0) return;
+  if (q->scale_dtype == RONDO_F32) memmove(stored, scale, n * sizeof *stored);
+  if (q->scale_dtype == RONDO_F8_E8M0 || q->scale_dtype == RONDO_F32) return;
   for (size_t at = 0; at < n; at += CHUNK) {
     size_t m = n - at < CHUNK ? n - at : CHUNK;
     q->kernels->from_f32[q->scale_dtype](scale + at, narrow, m);
@@ -524,6 +525,26 @@ bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, co
   rondo_pool_run(q->pool, 1, params_task, &j); /* a task: it has the right FP environment */
   *bad = j.good;
   return j.good == count;
+}
+
+typedef struct {
+  const rondo_quantizer *q;
+  const float *scales;
+  size_t count;
+  float *stored;
+} rounding;
+
+static void round_task(void *context, size_t task, int worker) {
+  (void)task;
+  (void)worker;
+  rounding *r = context;
+  round_scales(r->q, r->scales, r->count, r->stored);
+}
+
+void rondo_scales_round(const rondo_quantizer *q, const float *scales, size_t count,
+                        float *stored) {
+  rounding r = {q, scales, count, stored};
+  rondo_pool_run(q->pool, 1, round_task, &r);
 }
 
 bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const rondo_losses *wanted,

@@ -94,6 +94,9 @@ void rondo_ranges_clear(rondo_range *ranges, size_t count);
 bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, const float *ratios,
                          size_t count, float *scales, uint8_t *zeros, size_t *bad);
 
+/* Scales as a reader of the stored ones sees them. */
+void rondo_scales_round(const rondo_quantizer *q, const float *scales, size_t count, float *stored);
+
 /* What is asked of a tile: the sum of weight * |x - y|^power. */
 typedef struct rondo_losses {
   const float *ratios; /* every group clipped to each of these; NULL: as the tile says, once */

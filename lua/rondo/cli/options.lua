@@ -88,6 +88,10 @@ local quantization = {
     "Clip ratio of every group, above 0 and at most 1 (default: 1.0)." },
   { "--mse-search", "mse_search", nil, nil,
     "Search the clip ratio of every layer; takes the place of --quantile." },
+  { "--clip", "clip", "NAME", choice { "none", "layer", "grid", "golden", "fine", "mse",
+                                       "percentile" },
+    "Search the clip ratio of every group: none, layer (as --mse-search: one for a layer), grid, "
+      .. "golden, fine, mse or percentile (default: none)." },
   { "--format", "format", "NAME", choice { "fake", "packed" },
     "fake: dequantized weights under the same names and types, for any loader; packed: integer "
       .. "codes, scales and zero points (default: fake)." },
@@ -165,7 +169,7 @@ end
 
 -- What a recipe says otherwise.
 local deciding = { "bits", "group_size", "scheme", "dtype", "group_dim", "full_range", "quantile",
-                   "mse_search", "config", "exclude", "scale_dtype" }
+                   "mse_search", "clip", "config", "exclude", "scale_dtype" }
 
 local function recipe_conflict(o)
   if not o.recipe then
@@ -195,6 +199,9 @@ local function quantization_conflict(o)
   end
   if o.mse_search and o.quantile and o.quantile ~= 1 then
     return "options '--quantile' and '--mse-search' exclude each other: the search finds the ratio"
+  elseif o.clip and (o.mse_search or o.quantile and o.quantile ~= 1) then
+    return ("options '--clip' and '--%s' exclude each other: the search finds the ratios"):format(
+      o.mse_search and "mse-search" or "quantile")
   end
   if o.format == "packed" then
     if o.bits and o.bits > 8 then

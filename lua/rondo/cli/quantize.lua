@@ -15,7 +15,9 @@ end
 local columns = {
   { title = "layer", text = function(l) return l.name == "" and "(weight)" or l.name end },
   { title = "scheme", text = function(l) return l.scheme end },
-  { title = "clip", right = true, text = function(l) return ("%.3f"):format(l.clip_ratio) end },
+  { title = "clip", right = true, text = function(l)
+    return l.clip_ratio and ("%.3f"):format(l.clip_ratio) or "by group"
+  end },
   { title = "MSE", right = true, text = function(l) return ("%.4g"):format(l.mse) end },
   { title = "rel. error", right = true,
     text = function(l) return ("%.4g"):format(l.relative_error) end },

@@ -27,7 +27,7 @@ local function scheme_for(o, config)
     scheme = config and config.scheme or o.scheme, group_dim = o.group_dim,
     group_size = config and config.group_size or o.group_size,
     ratio = not o.mse_search and (config and (config.quantile or 1.0) or o.quantile) or nil,
-    clip = o.mse_search and "layer" or nil,
+    clip = o.mse_search and "layer" or o.clip,
     scale_dtype = o.format == "packed" and o.scale_dtype or nil,
   }
 end

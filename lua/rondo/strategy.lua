@@ -1,0 +1,174 @@
+-- strategy: clip searches as values. A strategy is a function (weight, scheme, options) that
+-- answers with clip ratios, one for each group, or with scales and zero points, in the shape that
+-- scheme:ratios gives. What comes with rondo (lua/rondo/clip) and what users write is the same
+-- thing. Called with options a strategy gives another that differs in these: clip.grid
+-- { steps = 20 }.
+--
+-- A strategy looks at each group for itself, so that it can be run on a part of a weight. One whose
+-- groups depend on each other says so with the option over = "row" or "tensor": it gets the whole
+-- weight.
+--
+-- No strategy makes things worse: search compares its answer with no clipping, group by group, by
+-- the scheme's objective, and takes the better.
+
+local core = require "rondo.core"
+local options = require "rondo.options"
+
+local strategy = {}
+
+--- The strategies of lua/rondo/clip.
+strategy.names = { "fine", "golden", "grid", "mse", "none", "percentile" }
+
+local built_in = {}
+for _, name in ipairs(strategy.names) do built_in[name] = true end
+
+local Strategy = { __name = "rondo.strategy", __metatable = "locked" }
+local parts_of = setmetatable({}, { __mode = "k" }) -- { name, description, options, run, own }
+local of_function = setmetatable({}, { __mode = "k" })
+
+-- A rule for options from the value that is their default.
+local function rule_of(name, value)
+  if name == "over" then
+    return { kind = "choice", choices = { "group", "row", "tensor" }, default = value }
+  end
+  local kind = math.type(value) == "integer" and "integer" or type(value)
+  return { kind = kind, min = kind == "integer" and 1 or nil, default = value }
+end
+
+local function make(parts)
+  local value = setmetatable({}, Strategy)
+  parts_of[value] = parts
+  return value
+end
+
+--- Makes a strategy.
+-- @param name      for messages and for print
+-- @param defaults  its options with their defaults: numbers, strings, booleans
+-- @param run       function (weight, scheme, options) -> ratios, or scales, zeros; weight is a
+--                  matrix, scheme does not clip
+function strategy.new(name, defaults, run)
+  if type(name) ~= "string" or type(defaults) ~= "table" or type(run) ~= "function" then
+    error("strategy: a name, a table of options with their defaults, and a function are expected",
+          2)
+  end
+  local description = {}
+  for option, value in pairs(defaults) do description[option] = rule_of(option, value) end
+  return make { name = name, description = description, run = run, given = {},
+                options = options.check(name, {}, description, 2) }
+end
+
+function Strategy.__call(self, given)
+  local parts = parts_of[self]
+  local checked = options.check(parts.name, given, parts.description)
+  return make { name = parts.name, description = parts.description, run = parts.run, given = given,
+                options = checked }
+end
+
+function Strategy.__index(self, key)
+  local parts = parts_of[self]
+  if key == "name" or key == "options" then return parts[key] end
+  error(("a strategy has no field '%s'"):format(tostring(key)), 2)
+end
+
+function Strategy.__newindex(_, key)
+  error(("a strategy cannot be changed (field '%s')"):format(tostring(key)), 2)
+end
+
+-- "grid", or { "grid", steps = 20 }; what was not given to rondo by name has its address, too.
+function Strategy.__tostring(self)
+  local parts = parts_of[self]
+  local list, own = {}, not built_in[parts.name] or strategy.named(parts.name).run ~= parts.run
+  local name = own and ("%s %p"):format(parts.name, parts.run) or parts.name
+  for option, value in pairs(parts.options) do
+    if value ~= parts.description[option].default then
+      list[#list + 1] = option .. " = " .. (type(value) == "string" and ("%q"):format(value)
+        or math.type(value) == "float" and core.json_real(value) or tostring(value))
+    end
+  end
+  table.sort(list)
+  if #list == 0 then return ("%q"):format(name) end
+  return ("{ %q, %s }"):format(name, table.concat(list, ", "))
+end
+
+--- The parts of a strategy of lua/rondo/clip.
+function strategy.named(name)
+  return parts_of[require("rondo.clip." .. name)]
+end
+
+function strategy.is(value)
+  return type(value) == "table" and parts_of[value] ~= nil
+end
+
+-- The strategy that a value stands for, or nil.
+local function of(value)
+  if type(value) == "string" then return built_in[value] and require("rondo.clip." .. value) end
+  if type(value) == "function" then
+    of_function[value] = of_function[value] or strategy.new("function", {}, value)
+    return of_function[value]
+  end
+  return strategy.is(value) and value or nil
+end
+
+--- What the option clip of schemes may be: "none", "layer", a name, a strategy, a function, or
+--- { any of these, options }. Gives what the scheme keeps, nil if unfit.
+function strategy.check(value)
+  if value == "none" or value == "layer" then return value end
+  local found = of(value)
+  if not found and type(value) == "table" and of(value[1]) then
+    local given = {}
+    for option, setting in pairs(value) do given[option] = setting end
+    given[1] = nil
+    found = of(value[1])(given)
+  end
+  return found and found.name == "none" and "none" or found
+end
+
+strategy.says = "none, layer, " .. table.concat(strategy.names, ", ", 1, 4)
+  .. ", percentile, a strategy, a function, or { one of these, options }"
+
+--- Whether it wants to see the whole weight.
+function strategy.needs_whole(self)
+  return (parts_of[self].options.over or "group") ~= "group"
+end
+
+-- ---- Searching ----
+
+local function check_answer(name, what, tensor, shape)
+  if not core.is_tensor(tensor) or tensor.rank ~= 2 or tensor.shape[1] ~= shape[1]
+    or tensor.shape[2] ~= shape[2] then
+    error(("clip %s: %s must be a tensor of shape {%d, %d}, one for each group, not %s")
+      :format(name, what, shape[1], shape[2], core.is_tensor(tensor)
+        and "{" .. table.concat(tensor.shape, ", ") .. "}" or type(tensor)), 0)
+  end
+  return tensor
+end
+
+-- What a strategy has answered, of the types that the core wants. What is no number, or clips
+-- everything away, is as bad as it is: its losses are not less than those of no clipping.
+local function answer_of(parts, weight, scheme, shape)
+  local first, zeros = parts.run(weight, scheme, parts.options)
+  local what = zeros and "scales" or "ratios"
+  first = check_answer(parts.name, what, first, shape):to("f32"):contiguous()
+  local good = first:abs():lt(math.huge)
+  if not zeros then return { ratios = good:land(first:gt(0)):pick(first, 1):contiguous() } end
+  if zeros == true then zeros = core.zeros(shape, "u8") end
+  check_answer(parts.name, "zero points", zeros, shape)
+  return { scales = good:pick(first, 1):contiguous(), zeros = zeros:to("u8"):contiguous() }
+end
+
+--- Runs a strategy.
+-- @param scheme    without a strategy
+-- @param unclipped  function () -> { ratios } or { scales, zeros } of no clipping, as the answer is
+-- @param losses     function (answer) -> losses by group
+-- @return the better answer of the two, group by group
+function strategy.search(self, weight, scheme, shape, unclipped, losses)
+  local answer = answer_of(parts_of[self], weight, scheme, shape)
+  local plain = unclipped(answer)
+  local better = losses(answer):lt(losses(plain))
+  for name, tensor in pairs(answer) do
+    answer[name] = better:pick(tensor, plain[name]):contiguous()
+  end
+  return answer
+end
+
+return strategy

@@ -1,0 +1,40 @@
+/* groups.c - what clip strategies need of groups and scales, for Lua. */
+#include "bind/bind.h"
+
+#include "core/checked.h"
+#include "core/dtype.h"
+#include "core/group_quantile.h"
+
+/* group_quantiles(tensor, rows, cols, q) -> f32 [blocks down, blocks across]: quantiles of the
+ * magnitudes in blocks of rows x cols of a matrix of f32, f16 or bf16. */
+static int group_quantiles(lua_State *L) {
+  const rondo_tensor *t = rondo_check_tensor(L, 1);
+  luaL_argcheck(L, t->rank == 2, 1, "a tensor of rank 2 is expected");
+  luaL_argcheck(L, t->shape[1] < 2 || t->stride[1] == 1, 1, "rows must be contiguous");
+  bool known = t->dtype == RONDO_F32 || t->dtype == RONDO_F16 || t->dtype == RONDO_BF16;
+  luaL_argcheck(L, known, 1, "f32, f16 or bf16 is expected");
+  rondo_blocks b = {.data = t->data,
+                    .dtype = t->dtype,
+                    .rows = t->shape[0],
+                    .cols = t->shape[1],
+                    .row_stride = t->stride[0],
+                    .block_rows = luaL_checkinteger(L, 2),
+                    .block_cols = luaL_checkinteger(L, 3)};
+  luaL_argcheck(L, b.block_rows >= 1 && b.block_cols >= 1, 2, "blocks hold something");
+  /* Within half the range of integers, places in and behind the matrix can be computed. */
+  if (b.block_rows > b.rows && b.rows > 0) b.block_rows = b.rows;
+  if (b.block_cols > b.cols && b.cols > 0) b.block_cols = b.cols;
+  double q = luaL_checknumber(L, 4);
+  luaL_argcheck(L, q >= 0 && q <= 1, 4, "a quantile is 0 to 1");
+  int64_t shape[] = {ceil_div_i64(b.rows, b.block_rows), ceil_div_i64(b.cols, b.block_cols)};
+  rondo_tensor *out = rondo_push_tensor(L, RONDO_F32, 2, shape);
+  const rondo_kernels *k = rondo_state_kernels(L);
+  bool good = rondo_group_quantiles(&b, k, rondo_state_pool(L), q, out->data);
+  rondo_check_stop(L);
+  return good ? 1 : luaL_error(L, "not enough memory");
+}
+
+void rondo_open_groups(lua_State *L) {
+  lua_pushcfunction(L, group_quantiles);
+  lua_setfield(L, -2, "group_quantiles");
+}
