@@ -4,8 +4,8 @@
 --   rondo.policy.budget { bits = 4.25, choices = { rondo.int3, rondo.int4, rondo.int8 } }
 --
 -- bits: of a weight, on average, scales and zero points included; or bytes: of all weight files.
--- sensitivity: function (layer) -> a factor for the layer's error (1). The errors are measured, each
--- layer with each scheme, as a report would say them. Layers that engines fuse get one scheme.
+-- sensitivity: function (layer) -> a factor for the layer's error (1). The errors are measured,
+-- each layer with each scheme, as a report would say them. Layers that engines fuse get one scheme.
 --
 -- The search (rondo.policy.solve) finds no worse sum than any of the schemes for all layers would
 -- have, where that fits. The same model and options give the same choice.
@@ -64,12 +64,6 @@ end
 
 -- ---- Choosing ----
 
-local function sum_bytes(units, chosen)
-  local sum = 0
-  for u, unit in ipairs(units) do sum = sum + unit.bytes[chosen[u]] end
-  return sum
-end
-
 local function choose(units, limit, said)
   local chosen, least = solve(units, limit)
   if not chosen then
@@ -87,18 +81,13 @@ local function apply(units, chosen, o)
   end
 end
 
--- Headers are a little longer or shorter with other choices, so the limit for the layers is found
--- by looking at the whole; it shrinks with each round.
+-- What the layers may have of all bytes. Headers are a little longer or shorter with other choices,
+-- so that it is found by looking at the whole; it shrinks with each round.
 local function fit_files(units, plan, o)
-  local said, limit = o.bytes .. " bytes", math.huge
-  local smallest = choose(units, math.huge, said)
-  for u, unit in ipairs(units) do
-    for c = 1, #o.choices do
-      if unit.bytes[c] < unit.bytes[smallest[u]] then smallest[u] = c end
-    end
-  end
-  apply(units, smallest, o)
-  limit = o.bytes - (plan.total() - sum_bytes(units, smallest))
+  local said = o.bytes .. " bytes"
+  local _, least = solve(units, -1)
+  apply(units, solve(units, least), o)
+  local limit = o.bytes - (plan.total() - least)
   while true do
     apply(units, choose(units, limit, said), o)
     local excess = plan.total() - o.bytes
