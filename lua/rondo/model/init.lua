@@ -238,6 +238,36 @@ function methods:tied_to(name)
   end
 end
 
+local function check_function(what, f)
+  if type(f) ~= "function" then
+    error(("bad argument #1 to '%s' (function expected, got %s)"):format(what, type(f)), 3)
+  end
+end
+
+--- The model with its tensors changed, computed when they are asked for: to be looked at, saved or
+-- quantized, one tensor at a time.
+-- @param f  function (name, tensor) -> tensor of the same shape, or nil to leave it as it is. The
+--           result is stored in the dtype of the source.
+-- @param given  { by = "rows" }: f gets some rows at a time, [rows, cols] with leading dimensions
+--               in rows, and as a third argument the first row's number; it must treat every row
+--               by itself. Memory then stays small however large a tensor is.
+-- @return a model; the one it comes from must stay open
+function methods:map(f, given)
+  check_function("map", f)
+  local o = options.check("map", given, {
+    by = { kind = "choice", choices = { "tensor", "rows" }, default = "tensor" },
+  }, 2)
+  return require("rondo.model.mapped").model(self, { change = f, by_rows = o.by == "rows" })
+end
+
+--- The model without the tensors whose names a function does not want.
+-- @param f  function (name) -> whether the tensor stays
+-- @return a model; the one it comes from must stay open
+function methods:filter(f)
+  check_function("filter", f)
+  return require("rondo.model.mapped").model(self, { keep = f })
+end
+
 --- Writes the model as a checkpoint of its own: an opened one as it is, the one of
 -- rtn.rtn_quantize quantized.
 -- @param dir  the folder to make; it appears whole, or not at all

@@ -18,7 +18,8 @@
 --   model        the model
 --   source       its rows, block by block (rondo.model.source)
 --   weight, bias the tensors; raise when they cannot be read. bias is nil where there is none
--- Method: layer:dequantize() gives the weight as f32.
+-- Methods: layer:dequantize() gives the weight as f32; layer:stats() its statistics, read piece by
+-- piece (see rondo.inspect.stats).
 
 local source = require "rondo.model.source"
 local text = require "rondo.model.text"
@@ -74,8 +75,14 @@ function methods:dequantize()
   return self.weight:to("f32")
 end
 
+function methods:stats()
+  local stats, message = require("rondo.inspect").stats(self.source)
+  if not stats then error(message, 2) end
+  return stats
+end
+
 local function known_fields(self)
-  local names = { "weight", "bias", "source", "dequantize" }
+  local names = { "weight", "bias", "source", "dequantize", "stats" }
   for name in pairs(optional) do names[#names + 1] = name end
   for name in pairs(self) do
     if not optional[name] then names[#names + 1] = tostring(name) end

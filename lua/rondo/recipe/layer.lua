@@ -16,6 +16,7 @@
 local classify = require "rondo.model.classify"
 local layers_of = require "rondo.model.layers"
 local parts = require "rondo.recipe.parts"
+local source = require "rondo.model.source"
 
 local layer = {}
 
@@ -125,11 +126,9 @@ local methods = {}
 --- Statistics of the weight; see rondo.inspect.stats.
 function methods:stats()
   local state = state_of[self]
-  local found = described(state)
-  local inspect = require "rondo.inspect"
-  local from = found and found.source or require("rondo.model.source").stored(
-    state.made.model.checkpoint, state.name, stored(state))
-  local stats, message = inspect.stats(from)
+  if described(state) then return described(state):stats() end
+  local from = source.stored(state.made.model.checkpoint, state.name, stored(state))
+  local stats, message = require("rondo.inspect").stats(from)
   if not stats then error(message, 0) end
   return stats
 end
