@@ -280,6 +280,14 @@ local function read_rows(layout, checkpoint, row, rows, col, cols)
   return values
 end
 
+--- The names of the tensors that a packed layer is made of.
+-- @param fields  as below, once packed.source has taken them
+function packed.parts(path, fields)
+  local zero = scheme_of.of_reference(fields):has_zero()
+  return { packed.member(path, "packed_weight"), packed.member(path, "scale"),
+           zero and packed.member(path, "packed_zp") or nil }
+end
+
 --- Reads the description of one packed layer and checks its tensors.
 -- @param path    the module's path, "" for a file whose only layer has no name
 -- @param fields  its entry in config.json's quantization_config.layers

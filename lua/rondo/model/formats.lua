@@ -6,7 +6,7 @@
 --   name         the layer's module path
 --   tensor_name  the tensor that stands for it in the file's order
 --   dtype, shape of the weight before it was quantized
---   source       its values, see rondo.model.source
+--   source       its values, see rondo.model.source; made anew with each access
 --   parts        the tensors that it is made of, without the bias
 -- A method without an entry (gptq, awq, ...) opens as plain tensors under the file's own names.
 
@@ -21,15 +21,22 @@ local function sorted_keys(t)
   return keys
 end
 
+-- What records make when they are asked for it: there may be 100,000 of them.
+local function packed_record_type(checkpoint, layers)
+  local packed = require "rondo.formats.packed"
+  local makers = {
+    source = function(path) return assert(packed.source(checkpoint, path, layers[path])) end,
+    parts = function(path) return packed.parts(path, layers[path]) end,
+  }
+  return { __index = function(record, key) return makers[key] and makers[key](record.name) end }
+end
+
 local function packed_record(checkpoint, path, fields)
   local packed = require "rondo.formats.packed"
   local source, message, code = packed.source(checkpoint, path, fields)
   if not source then return nil, message, code end
-  local layout = source.layout
-  return {
-    name = path, tensor_name = layout.words, dtype = fields.source_dtype, shape = fields.shape,
-    source = source, parts = { layout.words, layout.scale, layout.zero },
-  }
+  return { name = path, tensor_name = source.layout.words, dtype = fields.source_dtype,
+           shape = fields.shape }
 end
 
 -- rondo's "packed" format.
@@ -40,7 +47,7 @@ function formats.rondo(checkpoint, config)
   elseif type(config.layers) ~= "table" then
     return nil, "quantization_config: layers must be an object", "format"
   end
-  local records = {}
+  local records, record_type = {}, packed_record_type(checkpoint, config.layers)
   for _, path in ipairs(sorted_keys(config.layers)) do
     if type(path) ~= "string" or type(config.layers[path]) ~= "table" then
       return nil, ("quantization_config: layer %s must be an object"):format(
@@ -48,7 +55,7 @@ function formats.rondo(checkpoint, config)
     end
     local record, message, code = packed_record(checkpoint, path, config.layers[path])
     if not record then return nil, message, code end
-    records[#records + 1] = record
+    records[#records + 1] = setmetatable(record, record_type)
   end
   return records
 end

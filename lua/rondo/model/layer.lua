@@ -34,14 +34,17 @@ local optional = {
   in_features = true,
 }
 
--- Where the rows of quantized layers come from, by layer.
-local sources = setmetatable({}, { __mode = "k" })
+-- Records of quantized layers, see rondo.model.formats; and their sources once they are made.
+local records, sources = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
 local lazy = {}
 
 function lazy.source(self)
+  if not records[self] then
+    return source.stored(self.model.checkpoint, self.tensor_name, self.dtype, self.shape)
+  end
+  sources[self] = sources[self] or records[self].source
   return sources[self]
-    or source.stored(self.model.checkpoint, self.tensor_name, self.dtype, self.shape)
 end
 
 local function dequantized(self)
@@ -121,12 +124,12 @@ layer.linear = { linear = true, lm_head = true, router = true, expert = true }
 layer.rest = { embedding = true, norm = true, other = true }
 
 --- Makes a layer of a table with the fields above that are not derived from others.
--- @param rows_of  its source where it is quantized
-function layer.new(fields, rows_of)
+-- @param record  of rondo.model.formats where it is quantized
+function layer.new(fields, record)
   fields.rank = #fields.shape
   fields.stacked = fields.kind == "expert" and fields.rank == 3
   set_features(fields)
-  sources[fields] = rows_of
+  records[fields] = record
   return setmetatable(fields, Layer)
 end
 

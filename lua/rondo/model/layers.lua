@@ -191,7 +191,7 @@ function layers.make(self, model, name, what, tied)
   local depth, above = classify.depth(fields.name)
   fields.depth, fields.depth_count = depth, depth and layers.counts(self)[above]
   fields.bias_name, fields.tied, fields.model = layers.bias(self, name), tied, model
-  return layer.new(fields, record and record.source)
+  return layer.new(fields, record)
 end
 
 return layers
