@@ -204,6 +204,15 @@ describe("output folders in a failing world", function()
     end
   end)
 
+  it_traced("leave an old folder alone that cannot be listed", function()
+    make_old()
+    local text, status = without("getdents64", "EIO", "overwrite")
+    assert.equal(1, status)
+    assert.truthy(text:find("Input/output error", 1, true), text)
+    assert.equal("old", state())
+    assert.equal("out source", entries())
+  end)
+
   it_traced("tell at once when a file system cannot exchange folders", function()
     make_old()
     for _, err in ipairs { "EINVAL", "ENOSYS" } do

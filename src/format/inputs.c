@@ -63,14 +63,18 @@ static bool mark_inside(rondo_inputs *in, int folder, const char *name, const ch
   return ok;
 }
 
-static bool mark_folder(rondo_inputs *in, const char *path) {
+/* 0 or an errno. What cannot be opened holds nothing that is read. */
+static int mark_folder(rondo_inputs *in, const char *path) {
   DIR *dir = opendir(path);
-  if (dir == NULL) return errno != ENOMEM;
+  if (dir == NULL) return errno == ENOMEM ? ENOMEM : 0;
   bool ok = true;
   const struct dirent *d;
-  while (ok && (d = readdir(dir)) != NULL) ok = mark_inside(in, dirfd(dir), d->d_name, path);
+  while (ok && (errno = 0, d = readdir(dir)) != NULL) {
+    ok = mark_inside(in, dirfd(dir), d->d_name, path);
+  }
+  int problem = ok ? errno : ENOMEM;
   closedir(dir);
-  return ok;
+  return problem;
 }
 
 /* A copy of path that lives as long as the marks. */
@@ -91,8 +95,12 @@ bool rondo_inputs_add(rondo_inputs *inputs, const char *path, rondo_error *e) {
   }
   path = keep_path(inputs, path);
   if (path != NULL && mark(inputs, &self, false, path) && mark(inputs, &link, false, path) &&
-      mark_above(inputs, path, path) && (!S_ISDIR(self.mode) || mark_folder(inputs, path))) {
-    return true;
+      mark_above(inputs, path, path)) {
+    int problem = S_ISDIR(self.mode) ? mark_folder(inputs, path) : 0;
+    if (problem == 0) return true;
+    if (problem != ENOMEM) {
+      return rondo_fail_errno(e, problem, "cannot list the input %s", rondo_path_tail(path));
+    }
   }
   return rondo_fail(e, RONDO_MEMORY, "not enough memory for the list of inputs");
 }

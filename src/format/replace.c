@@ -53,13 +53,16 @@ static bool check_names(old_folder *old, int folder) {
   }
   bool git = false;
   const struct dirent *d;
+  errno = 0;
   while ((d = readdir(dir)) != NULL) {
     if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) continue;
     old->empty = false;
     if (strcmp(d->d_name, ".git") == 0) git = true;
     if (is_checkpoint_file(d->d_name)) old->checkpoint = true;
   }
+  int problem = errno;
   closedir(dir);
+  if (problem != 0) return refuse_errno(old, problem);
   if (git) return refuse(old, "it is a git repository", "");
   return old->empty || old->checkpoint ||
          refuse(old,
