@@ -9,6 +9,7 @@ local layers_of = require "rondo.model.layers"
 local packed = require "rondo.formats.packed"
 local parts = require "rondo.recipe.parts"
 local pattern = require "rondo.pattern"
+local scheme_of = require "rondo.scheme"
 
 local decide = {}
 
@@ -22,6 +23,12 @@ end
 local function plain_name(made, name)
   local record = made.list.records[name]
   return record and packed.plain_name(made.model, record.name) or name
+end
+
+-- What a function of a recipe gave, checked.
+local function scheme_or_nil(value, said)
+  if not value or scheme_of.is(value) then return value or nil end
+  error(("%s gives a scheme or nil, not a %s"):format(said, type(value)), 0)
 end
 
 -- A rule as a function (name, look) -> whether it may tell numbers apart, scheme or nil, text;
@@ -38,7 +45,7 @@ local function compiled(rule, context)
   end
   return function(_, look)
     local single, scheme, text = layer_of.ask(look(), rule.decide)
-    return single, scheme, text or rule.text
+    return single, scheme_or_nil(scheme, rule.text), text or rule.text
   end
 end
 
@@ -111,12 +118,36 @@ local function parts_of_records(made)
   return found
 end
 
--- The decision on one tensor, from the table of those on its group where they share it.
-local function settle(settled, shared, name, what, scheme, text, make)
-  if not shared then return make(name, what, scheme, text) end
-  settled[scheme] = settled[scheme] or {}
-  settled[scheme][text] = settled[scheme][text] or make(name, what, scheme, text)
-  return settled[scheme][text]
+-- The scheme and the text for one tensor, and the program of its group.
+local function ask(d, number, name)
+  local group = d.made.group_of[number]
+  local program, plain = d.programs[group], plain_name(d.made, name)
+  local function look()
+    return layer_of.new(d.made, number, layers_of.at(d.made.list, number))
+  end
+  if not program then
+    program = program_of(d.rules, plain, look)
+    program.shared = select(2, layers_of.at(d.made.list, number)) and not d.made.list.records[name]
+    d.programs[group] = program
+  end
+  local scheme, text = run(program, plain, look)
+  return scheme, text, program
+end
+
+-- The decision on one tensor, or nil. Where the tensors of a group have the same decision for a
+-- scheme, it is remembered.
+local function one(d, number, name)
+  local scheme, text, program = ask(d, number, name)
+  if not scheme then return nil end
+  local settled = program.settled[scheme]
+  if settled and settled[text] then return settled[text] end
+  local decision = d.make(name, layers_of.at(d.made.list, number), scheme, text)
+  if program.shared then
+    program.settled[scheme] = settled or {}
+    program.settled[scheme][text] = decision
+    if #program == 0 then program.decision = decision end
+  end
+  return decision
 end
 
 --- Decides all tensors of a plan.
@@ -126,33 +157,18 @@ end
 --               rondo.model.layers, or nil
 -- @return list of decisions by number; raises where no rule matches a tensor
 function decide.all(made, body, where, make)
-  local rules, programs, hidden = compile(made, body), {}, parts_of_records(made)
-  local decisions, missing = {}, {}
-  local current, what, shared -- the tensor that is being decided
-  local function look() return layer_of.new(made, current, what, shared) end
-  local function one(number, name, group)
-    local plain = plain_name(made, name)
-    current, what, shared = number, layers_of.at(made.list, number)
-    if not programs[group] then programs[group] = program_of(rules, plain, look) end
-    local program = programs[group]
-    local scheme, text = run(program, plain, look)
-    if not scheme then
-      missing[#missing + 1] = name
-      return nil
-    end
-    shared = shared and not made.list.records[name]
-    local decision = settle(program.settled, shared, name, what, scheme, text, make)
-    if shared and #program == 0 then program.decision = decision end
-    return decision
-  end
+  local d = { made = made, rules = compile(made, body), programs = {}, make = make }
+  local hidden, decisions, missing = parts_of_records(made), {}, {}
   for number, name in ipairs(made.names) do
-    local group = made.group_of[number]
-    local program = programs[group]
+    local program = d.programs[made.group_of[number]]
+    local decision = program and program.decision
     if hidden[name] then
-      decisions[number] = make(name, nil, require("rondo.scheme").types.keep, "part of a layer")
-    else
-      decisions[number] = program and program.decision or one(number, name, group) or false
+      decision = make(name, nil, scheme_of.types.keep, "part of a layer")
+    elseif not decision then
+      decision = one(d, number, name)
     end
+    if not decision then missing[#missing + 1] = name end
+    decisions[number] = decision or false
   end
   if missing[1] then complain(made, where, missing) end
   return decisions
@@ -176,7 +192,7 @@ local function quantized(made, decisions)
 end
 
 local function apply_revise(entry, revise)
-  local scheme = revise(entry.scheme, entry.layer)
+  local scheme = scheme_or_nil(revise(entry.scheme, entry.layer), "revise")
   if scheme and scheme ~= entry.scheme then entry.scheme, entry.text = scheme, "revise" end
 end
 
@@ -188,6 +204,7 @@ function decide.revise(made, body, decisions, make, context)
   if body.policy then body.policy(context(entries)) end
   for _, entry in ipairs(entries) do
     if body.revise and entry.scheme.type ~= "keep" then apply_revise(entry, body.revise) end
+    scheme_or_nil(entry.scheme, "policy")
     decisions[entry.number] = make(entry.name, entry.what, entry.scheme, entry.text)
   end
 end
