@@ -322,6 +322,13 @@ describe("a host", function()
         local text = host("quantize %s %s/by-host%d", source, folder, i)
         assert.truthy(text:find "ok: $", text)
       end
+      local rules = script [[
+        local rondo = require "rondo"
+        return rondo.recipe { { function(l) return l.part end, rondo.int4 { group_size = 2 } },
+          otherwise = rondo.keep,
+          revise = function(scheme, l) return l:loss(scheme) > 1 and rondo.int8 end,
+          policy = rondo.policy.budget { bits = 64, choices = { rondo.int4, rondo.nf4 } } }]]
+      assert.matches("ok: $", (host("recipe %s %s/by-rules %s", model, folder, rules)))
       local recipe = script(("require('rondo').open(%q) return {}"):format(model))
       local text = host("recipe %s %s/by-recipe %s", model, folder, recipe)
       assert.truthy(text:find "^usage: .*may not read", text)
