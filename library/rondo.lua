@@ -63,6 +63,7 @@ function rondo.compare(a, b) end
 ---@field full_range? boolean sym: scale by 2^(bits-1); default false
 ---@field quantile? number clip ratio in (0, 1]; default 1
 ---@field mse_search? boolean search the clip ratio of each layer; default false
+---@field clip? string|rondo.strategy|function|table a search for clip ratios; default "none"
 ---@field format? "fake"|"packed" dequantized weights (default), or codes, scales and zero points
 ---@field config? table<string, table> by layer: { bits, group_size, scheme, quantile }
 ---@field exclude? string[] patterns of layers that are copied; default { "lm_head", routers }
@@ -76,6 +77,75 @@ function rondo.compare(a, b) end
 ---@class rondo.quantize.options: rondo.plan.options
 ---@field overwrite? boolean replace an existing folder; default false
 ---@field progress? fun(done: integer, total: integer, name: string) called as bytes are done
+
+---A search for clip ratios: a function of (weight, scheme, options) that answers with one ratio for
+---each group, or with scales and zero points. Called with a table of options it gives another that
+---differs in these. It looks at each group for itself, unless it has an option over = "row" or
+---"tensor": then it gets the whole weight.
+---@class rondo.strategy
+---@field name string
+---@field options table those in force
+
+---Makes a strategy: what the option clip of schemes takes, beside the names of those in rondo.clip.
+---The better of its answer and no clipping is taken, group by group.
+---@param name string for messages
+---@param defaults table<string, number|string|boolean> its options
+---@param run fun(weight: rondo.tensor, scheme: rondo.scheme, options: table): rondo.tensor
+---@return rondo.strategy
+function rondo.strategy(name, defaults, run) end
+
+---The strategies that come with rondo: rondo.clip.grid { steps = 20 }.
+---@class rondo.clip
+rondo.clip = {}
+
+---No clipping.
+---@type rondo.strategy
+rondo.clip.none = nil
+
+---Tries `steps` (40) ratios 1, 1 - 1/divisions (200), ... and takes the first with the least error;
+---over = "group", "row" or "tensor": the groups that share one.
+---@type rondo.strategy
+rondo.clip.grid = nil
+
+---Golden-section search from `low` (0.4) to `high` (1.0) in `rounds` (12).
+---@type rondo.strategy
+rondo.clip.golden = nil
+
+---Coarse to fine: `rounds` (3) of `steps` (8) ratios, first from 1 down to `low` (0.5), then around
+---the best so far.
+---@type rondo.strategy
+rondo.clip.fine = nil
+
+---The `quantile` (0.99) of a group's magnitudes.
+---@type rondo.strategy
+rondo.clip.percentile = nil
+
+---Moves the ends of a range by themselves, each to the best of `steps` (20) factors from `low` (0.4)
+---to 1: searches scale and zero point.
+---@type rondo.strategy
+rondo.clip.mse = nil
+
+---What scheme:quantize gives. Scales and zero points have the shape that scheme:ratios gives.
+---@class rondo.quantized
+---@field codes rondo.tensor i8, or u8 with zero points; a matrix
+---@field scales rondo.tensor f32, of the values that are stored
+---@field zeros? rondo.tensor u8
+---@field scheme rondo.scheme
+---@field shape integer[] of the weight
+local quantized = {}
+
+---The values again, f32.
+---@return rondo.tensor
+function quantized:dequantize() end
+
+---Bits for each weight: codes, scales and zero points.
+---@return number
+function quantized:bits() end
+
+---The sum of squared differences from a weight over the weight's sum of squares.
+---@param weight rondo.tensor
+---@return number
+function quantized:error(weight) end
 
 ---What rondo.plan gives.
 ---@class rondo.plan

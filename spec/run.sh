@@ -178,6 +178,7 @@ run_examples() {
       ;;
     examples/make_model.lua) check "$example" example_make_model ;;
     examples/layer_errors.lua | examples/recipes/*.lua) ;; # after the model
+    examples/compare_strategies.lua | examples/strategies/*.lua) ;; # so, too
     examples/hosts/progress.c | examples/hosts/own_lua.c) ;; # all hosts, and what builds them,
     examples/hosts/judge.cpp | examples/hosts/CMakeLists.txt) ;; # in one check
     *) check "$example has a check in spec/run.sh" false ;;
@@ -186,6 +187,10 @@ run_examples() {
   check examples/layer_errors.lua "$build/rondo" run examples/layer_errors.lua "$scratch/model" \
     "$scratch/by-script"
   for recipe in examples/recipes/*.lua; do check "$recipe" example_recipe "$recipe"; done
+  for strategy in examples/strategies/*.lua; do
+    check "$strategy" "$build/rondo" run examples/compare_strategies.lua "$scratch/model" \
+      "$strategy"
+  done
   if command -v c++ >/dev/null; then
     check examples/hosts example_hosts
   else

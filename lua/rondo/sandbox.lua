@@ -11,7 +11,7 @@
 
 local public = { ["rondo"] = true, ["rondo.rtn"] = true, ["rondo.safetensors"] = true,
                  ["rondo.json"] = true, ["rondo.model"] = true, ["rondo.pattern"] = true,
-                 ["rondo.scheme"] = true, ["rondo.compare"] = true }
+                 ["rondo.scheme"] = true, ["rondo.compare"] = true, ["rondo.clip"] = true }
 
 local allowed = { "assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
                   "rawlen", "rawset", "select", "tonumber", "tostring", "type", "xpcall",

@@ -44,8 +44,8 @@ end
 --- Makes a strategy.
 -- @param name      for messages and for print
 -- @param defaults  its options with their defaults: numbers, strings, booleans
--- @param run       function (weight, scheme, options) -> ratios, or scales, zeros; weight is a
---                  matrix, scheme does not clip
+-- @param run       function (weight, scheme, options) -> ratios, or scales, zeros (a number: for
+--                  all groups); weight is a matrix, scheme does not clip
 function strategy.new(name, defaults, run)
   if type(name) ~= "string" or type(defaults) ~= "table" or type(run) ~= "function" then
     error("strategy: a name, a table of options with their defaults, and a function are expected",
@@ -151,7 +151,7 @@ local function answer_of(parts, weight, scheme, shape)
   first = check_answer(parts.name, what, first, shape):to("f32"):contiguous()
   local good = first:abs():lt(math.huge)
   if not zeros then return { ratios = good:land(first:gt(0)):pick(first, 1):contiguous() } end
-  if zeros == true then zeros = core.zeros(shape, "u8") end
+  if type(zeros) == "number" then zeros = core.full(shape, zeros, "u8") end
   check_answer(parts.name, "zero points", zeros, shape)
   return { scales = good:pick(first, 1):contiguous(), zeros = zeros:to("u8"):contiguous() }
 end

@@ -24,6 +24,7 @@ static int group_quantiles(lua_State *L) {
   /* Within half the range of integers, places in and behind the matrix can be computed. */
   if (b.block_rows > b.rows && b.rows > 0) b.block_rows = b.rows;
   if (b.block_cols > b.cols && b.cols > 0) b.block_cols = b.cols;
+  rondo_charge_elements(L, b.rows * b.cols);
   double q = luaL_checknumber(L, 4);
   luaL_argcheck(L, q >= 0 && q <= 1, 4, "a quantile is 0 to 1");
   int64_t shape[] = {ceil_div_i64(b.rows, b.block_rows), ceil_div_i64(b.cols, b.block_cols)};

@@ -249,6 +249,7 @@ static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
   luaL_argcheck(L, q.group_rows >= 1 && (q.group_rows == 1 || dim == 1), 3,
                 "group_rows is at least 1, and 1 with group_dim 0");
   q.keep_nonfinite = flag_field(L, 3, "keep");
+  rondo_charge_elements(L, tile->rows * tile->cols);
   tile->weight = weight_field(L, 3, tile->cols);
   check_ranges(L, &q, tile);
   check_given(L, &q, tile);
@@ -508,7 +509,9 @@ static int losses(lua_State *L) {
   rondo_quantizer q = check_quantizer(L, &tile);
   rondo_losses wanted = {.power = number_field(L, "power", 2)};
   ratios_field(L, &wanted);
-  int64_t groups = 0;
+  int64_t groups = 0, work = 0;
+  if (!checked_mul_i64(tile.rows * tile.cols, (int64_t)wanted.count, &work)) work = INT64_MAX;
+  rondo_charge_elements(L, work);
   bool fits = checked_mul_i64(check_lines(L, &q, &tile), (int64_t)wanted.count, &groups);
   luaL_argcheck(L, fits, 3, "too many groups");
   wanted.groups = buffer_field(L, 3, "group_losses", RONDO_F64, groups, WRITE);

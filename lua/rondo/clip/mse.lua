@@ -1,47 +1,52 @@
--- mse: searches the scale, and then the zero point beside it, and then the scale once more in
--- smaller steps: what clips one side of a range only. Schemes without zero points get the scale.
+-- mse: moves the two ends of each group's range by themselves, in turn, each to the best of `steps`
+-- factors from `low` to 1 while the other stays; in the end the scale in smaller steps. So it
+-- searches scale and zero point. Schemes without zero points have one end.
 
 local core = require "rondo.core"
 
--- Tries candidates, each { scales, zeros } by group, and keeps the best by group.
-local function keep_best(weight, scheme, best, candidates)
-  for _, candidate in ipairs(candidates) do
-    local losses = scheme:losses(weight, candidate)
-    local better = losses:lt(best.losses)
-    best.losses = better:pick(losses, best.losses)
-    best.scales = better:pick(candidate.scales, best.scales)
-    best.zeros = better:pick(candidate.zeros, best.zeros)
+-- Tries scales and zero points, and keeps the best by group. Gives the mask of what was better.
+local function try(weight, scheme, best, scales, zeros)
+  local losses = scheme:losses(weight, { scales = scales, zeros = zeros })
+  local better = losses:lt(best.losses)
+  best.losses = better:pick(losses, best.losses)
+  best.scales, best.zeros = better:pick(scales, best.scales), better:pick(zeros, best.zeros)
+  return better
+end
+
+local function try_scales(weight, scheme, best, first, last, step)
+  local scales, zeros = best.scales, best.zeros
+  for factor = first, last, step do try(weight, scheme, best, scales * factor, zeros) end
+end
+
+-- ends: the range's low and high by group; which: the one that is moved.
+local function move(weight, scheme, best, ends, which, low, step)
+  local largest, from = 2 ^ scheme.bits - 1, ends[which]
+  for factor = low, 1, step do
+    local moved = { low = ends.low, high = ends.high, [which] = from * factor }
+    local scales = (moved.high - moved.low) / largest
+    local zeros = (moved.low / scales):neg():round():clamp(0, largest):to "u8"
+    local better = try(weight, scheme, best, scales, zeros)
+    ends[which] = better:pick(moved[which], ends[which])
   end
 end
 
-local function scaled(best, first, last, step)
-  local list = {}
-  for factor = first, last, step do
-    list[#list + 1] = { scales = best.scales * factor, zeros = best.zeros }
-  end
-  return list
-end
-
-local function shifted(best, most, largest)
-  local list = {}
-  for by = -most, most do
-    local zeros = (best.zeros:to("f32") + by):clamp(0, largest):to("u8")
-    if by ~= 0 then list[#list + 1] = { scales = best.scales, zeros = zeros } end
-  end
-  return list
-end
-
-return require("rondo.strategy").new("mse", { low = 0.6, steps = 20, shift = 2 },
+return require("rondo.strategy").new("mse", { low = 0.4, steps = 20 },
                                      function(weight, scheme, options)
   local start = scheme:quantize(weight)
-  local zeros = start.zeros or core.zeros(start.scales.shape, "u8")
-  local best = { scales = start.scales, zeros = zeros }
+  local best = { scales = start.scales, zeros = start.zeros }
   local step = (1 - options.low) / options.steps
+  best.zeros = best.zeros or core.zeros(best.scales.shape, "u8")
   best.losses = scheme:losses(weight, best)
-  keep_best(weight, scheme, best, scaled(best, options.low, 1 - step / 2, step))
   if scheme:has_zero() then
-    keep_best(weight, scheme, best, shifted(best, options.shift, 2 ^ scheme.bits - 1))
+    local zeros = best.zeros:to "f32"
+    local ends = { low = -zeros * best.scales,
+                   high = (2 ^ scheme.bits - 1 - zeros) * best.scales }
+    for _, which in ipairs { "low", "high", "low" } do
+      move(weight, scheme, best, ends, which, options.low, step)
+    end
+  else
+    try_scales(weight, scheme, best, options.low, 1, step)
   end
-  keep_best(weight, scheme, best, scaled(best, 1 - step * 0.75, 1 + step * 0.8, step / 4))
+  try_scales(weight, scheme, best, 1 - step * 0.75, 1 + step * 0.8, step / 4)
   return best.scales, best.zeros
 end)

@@ -1,0 +1,429 @@
+-- Clip strategies: what they find against plain searches written here, what the framework makes of
+-- answers, and whole models.
+
+local command = require "spec.support.command"
+local core = require "rondo.core"
+local models = require "spec.support.models"
+local rondo = require "rondo"
+local tiles = require "rondo.tiles"
+
+local clip = rondo.clip
+
+local function weights(rows, cols, seed)
+  local w = core.randn({ rows, cols }, seed)
+  return w * w * w
+end
+
+local function refuses(expected, f, ...)
+  local good, message = pcall(f, ...)
+  assert.is_false(good)
+  assert.is_truthy(tostring(message):find(expected, 1, true), message)
+end
+
+-- Errors by group in plain Lua: sums of importance * |difference|^p, groups along the rows.
+local function errors(w, values, size, p, importance)
+  local a, b, result = w:totable(), values:totable(), {}
+  for i, row in ipairs(a) do
+    result[i] = {}
+    for j, x in ipairs(row) do
+      local g = (j - 1) // size + 1
+      local e = math.abs(x - b[i][j]) ^ p * (importance and importance[j] or 1)
+      result[i][g] = (result[i][g] or 0) + e
+    end
+  end
+  return result
+end
+
+local every_scheme = {
+  rondo.int4 { group_size = 16 }, rondo.int3 { group_size = 16, symmetric = false },
+  rondo.int4 { group_size = "row", full_range = true }, rondo.nf4 { group_size = 16 },
+  rondo.e2m1 { group_size = 16, scale = "e8m0" }, rondo.int4 { group_size = 16, scale = "e4m3" },
+  rondo.int2 { group_size = 4, group_dim = 0 }, rondo.int4 { group_size = { 3, 16 } },
+  rondo.int4 { group_size = "tensor", symmetric = false },
+}
+
+describe("every strategy", function()
+  local w = weights(8, 60, 1)
+  w["3, :"] = 0.0
+  local importance = core.rand({ 60 }, 2)
+
+  for name, found in pairs(clip) do
+    it(name .. " makes no group worse on the scheme's objective", function()
+      for _, base in ipairs(every_scheme) do
+        for _, objective in ipairs { {}, { p = 1 }, { p = 3.5, importance = importance } } do
+          local scheme = base(objective)
+          local q = scheme { clip = found }:quantize(w)
+          local answer = scheme:losses(w, { scales = q.scales, zeros = q.zeros })
+          local none = scheme:losses(w, scheme:ratios(w, 1))
+          assert.is_true(answer:le(none):all(), tostring(scheme))
+          if name ~= "none" and name ~= "percentile" and base.scale ~= "e8m0"
+            and base.group_size ~= "tensor" then
+            assert.is_true(answer:lt(none):any(), tostring(scheme))
+          end
+        end
+      end
+    end)
+  end
+
+  it("gives ratios where it is called as a function of a weight", function()
+    local scheme = rondo.int4 { group_size = 16 }
+    local by_name = scheme { clip = "grid" }:quantize(w).scales
+    assert.is_true(by_name == scheme { clip = clip.grid }:quantize(w).scales)
+    assert.is_true(by_name == scheme { clip = { "grid" } }:quantize(w).scales)
+    assert.is_true(scheme { clip = { "grid", steps = 5 } }:quantize(w).scales
+      == scheme { clip = clip.grid { steps = 5 } }:quantize(w).scales)
+  end)
+end)
+
+describe("grid", function()
+  local w, size = weights(6, 50, 3), 16
+  local importance = core.rand({ 50 }, 4)
+  local scheme = rondo.int4 { group_size = size, symmetric = false, p = 1.5,
+                              importance = importance }
+
+  -- For each group the error at each ratio.
+  local function tried(steps, divisions)
+    local list = {}
+    for i = 0, steps - 1 do
+      local ratio = 1 - i / divisions
+      local values = rondo.rtn.quant_weight(w, { group_size = size, quantile = ratio })
+      list[i + 1] = { ratio = ratio, errors = errors(w, values, size, 1.5, importance:totable()) }
+    end
+    return list
+  end
+
+  -- The place of the least of sum(errors) over some groups.
+  local function best_of(list, sum)
+    local best, least
+    for _, at in ipairs(list) do
+      local loss = sum(at.errors)
+      if not least or loss < least then best, least = at.ratio, loss end
+    end
+    return best
+  end
+
+  local function scales_at(ratio)
+    local o = { group_size = size, quantile = ratio, return_int = true }
+    return select(2, rondo.rtn.quant_weight(w, o))
+  end
+
+  it("finds the best ratio of each group, row, or all", function()
+    local list = tried(30, 100)
+    local function found(over)
+      return scheme { clip = clip.grid { steps = 30, divisions = 100, over = over } }
+        :quantize(w).scales
+    end
+    local groups, rows, all = found "group", found "row", found "tensor"
+    local one = best_of(list, function(e)
+      local sum = 0
+      for _, row in ipairs(e) do for _, x in ipairs(row) do sum = sum + x end end
+      return sum
+    end)
+    local differ = 0
+    for i = 1, 6 do
+      local row = best_of(list, function(e)
+        local sum = 0
+        for _, x in ipairs(e[i]) do sum = sum + x end
+        return sum
+      end)
+      for g = 1, 4 do
+        local ratio = best_of(list, function(e) return e[i][g] end)
+        assert.equal(scales_at(ratio)[i][g], groups[i][g])
+        local unclipped = scales_at(1)[i][g]
+        -- Where no clipping is better for a group alone, it stays.
+        assert.is_true(rows[i][g] == scales_at(row)[i][g] or rows[i][g] == unclipped)
+        assert.is_true(all[i][g] == scales_at(one)[i][g] or all[i][g] == unclipped)
+        if ratio ~= 1 then differ = differ + 1 end
+      end
+    end
+    assert.is_true(differ > 4)
+  end)
+
+  it("over the tensor is the reference's search", function()
+    local base = "spec/fixtures/reference/search_clip"
+    local file = assert(io.open(base .. ".json"))
+    local cases = assert(rondo.json.decode(file:read "a"))
+    file:close()
+    local tensors = assert(rondo.safetensors.load(base .. ".safetensors"))
+    local compared = 0
+    for _, case in ipairs(cases) do
+      local losses = tensors[case.case .. ".losses"]:totable()
+      table.sort(losses)
+      if losses[2] - losses[1] > 1e-6 * losses[1] then
+        local weight = tensors[case.case .. ".input"]
+        local least
+        local reference = rondo.scheme.of_reference {
+          bits = case.num_bits, data_type = case.num_bits == 4 and case.data_type or "int",
+          scheme = case.scheme, full_range = case.enable_full_range,
+          group_size = case.group_size, group_dim = 1 }
+        for i = 0, 39 do
+          local ratio = 1 - i / 200
+          local loss = reference:losses(weight, reference:ratios(weight, ratio)):sum()
+          if not least or loss < least.loss then least = { ratio = ratio, loss = loss } end
+        end
+        assert.equal(case.best_clip_ratio, least.ratio)
+        local answer = reference:ratios(weight, 1)
+        local run = rondo.strategy("look", clip.grid { over = "tensor" }.options, function(...)
+          answer = require("rondo.strategy").named("grid").run(...)
+          return answer
+        end)
+        reference { clip = run }:loss(weight)
+        assert.is_true(answer:eq(core.full(answer.shape, case.best_clip_ratio, "f32")):all())
+        compared = compared + 1
+      end
+    end
+    assert.is_true(compared > 20)
+  end)
+end)
+
+describe("percentile", function()
+  it("is the quantile of magnitudes", function()
+    local w = weights(5, 37, 5)
+    for _, quantile in ipairs { 0, 0.3, 0.9, 0.99, 1 } do
+      local found = core.group_quantiles(w, 2, 10, quantile)
+      assert.same({ 3, 4 }, found.shape)
+      for i = 0, 2 do
+        for j = 0, 3 do
+          local list = {}
+          for row = 2 * i + 1, math.min(2 * i + 2, 5) do
+            for col = 10 * j + 1, math.min(10 * j + 10, 37) do
+              list[#list + 1] = math.abs(w[row][col])
+            end
+          end
+          table.sort(list)
+          local place = (#list - 1) * quantile
+          local lower = list[math.floor(place) + 1]
+          local upper = list[math.min(math.floor(place) + 2, #list)]
+          local expected = core.tensor({ lower + (upper - lower) * (place % 1) })[1]
+          assert.equal(expected, found[i + 1][j + 1])
+        end
+      end
+    end
+  end)
+
+  it("is the scale's clip ratio", function()
+    local w, scheme = weights(4, 64, 6), rondo.int4 { group_size = 32 }
+    local seen
+    local spy = rondo.strategy("spy", {}, function(weight, bare)
+      local named = require("rondo.strategy").named "percentile"
+      seen = named.run(weight, bare, { quantile = 0.9 })
+      return seen
+    end)
+    scheme { clip = spy }:loss(w)
+    local expected = core.group_quantiles(w, 1, 32, 0.9) / core.group_quantiles(w, 1, 32, 1)
+    assert.is_true(seen == expected)
+  end)
+end)
+
+describe("mse", function()
+  it("finds zero points, too: a range with one wild end", function()
+    local w = core.rand({ 4, 64 }, 7)
+    w[":, 1"] = -3.0
+    local scheme = rondo.int4 { group_size = 64, symmetric = false, p = 1 }
+    local none, grid, mse = scheme, scheme { clip = "grid" }, scheme { clip = "mse" }
+    assert.is_false(none:quantize(w).zeros == mse:quantize(w).zeros)
+    local function loss(s)
+      local q = s:quantize(w)
+      return scheme:losses(w, { scales = q.scales, zeros = q.zeros }):sum()
+    end
+    assert.is_true(loss(mse) < loss(grid))
+  end)
+end)
+
+describe("an answer", function()
+  local w, scheme = weights(4, 64, 8), rondo.int4 { group_size = 32, symmetric = false }
+  local plain = scheme:quantize(w)
+
+  it("that is no number, or worse, is not taken", function()
+    for _, value in ipairs { 0 / 0, 0, -1, math.huge, 1e-3 } do
+      local q = scheme { clip = function(weight, s) return s:ratios(weight, value) end }:quantize(w)
+      assert.is_true(q.codes == plain.codes and q.scales == plain.scales)
+      q = scheme { clip = function(weight, s) return s:ratios(weight, value), 3 end }:quantize(w)
+      assert.is_true(q.codes == plain.codes and q.zeros == plain.zeros)
+    end
+  end)
+
+  it("is taken group by group", function()
+    local good = scheme { clip = "grid" }:quantize(w).scales
+    local mixed = scheme { clip = function(weight, s)
+      local ratios = s:ratios(weight, 1)
+      ratios[2][1] = 0.9
+      ratios[3][2] = 0.01
+      return ratios
+    end }
+    local expected = plain.scales:clone()
+    local clipped = scheme { ratio = 0.9 }:quantize(w)
+    local function loss(q) return scheme:losses(w, { scales = q.scales, zeros = q.zeros }) end
+    if loss(clipped)[2][1] < loss(plain)[2][1] then expected[2][1] = clipped.scales[2][1] end
+    assert.is_true(mixed:quantize(w).scales == expected)
+    assert.same(expected.shape, good.shape)
+  end)
+
+  it("of the wrong kind is an error with the strategy's name", function()
+    local function with(answer)
+      local own = rondo.strategy("mine", {}, function() return table.unpack(answer) end)
+      return function() scheme { clip = own }:quantize(w) end
+    end
+    refuses("clip mine: ratios must be a tensor of shape {4, 2}, one for each group, not number",
+            with { 1 })
+    refuses("clip mine: ratios must be a tensor of shape {4, 2}, one for each group, not {4}",
+            with { core.zeros { 4 } })
+    refuses("clip mine: scales must be a tensor", with { "x", 1 })
+    refuses("clip mine: zero points must be a tensor", with { core.zeros { 4, 2 }, "x" })
+  end)
+end)
+
+describe("a strategy", function()
+  it("is a value, part of a scheme's text and identity", function()
+    local a, b = rondo.int4 { clip = { "grid", steps = 20 } }, rondo.int4 { clip = "grid" }
+    assert.equal('rondo.int4 { clip = { "grid", steps = 20 } }', tostring(a))
+    assert.equal('rondo.int4 { clip = "grid" }', tostring(b))
+    assert.is_true(a == rondo.int4 { clip = clip.grid { steps = 20 } })
+    assert.is_true(a ~= b)
+    assert.is_true(load("local rondo = ... return " .. tostring(a))(rondo) == a)
+    assert.equal("none", rondo.int4 { clip = clip.none }.clip)
+    assert.equal("grid", b.clip.name)
+    assert.equal(40, b.clip.options.steps)
+    local f, g = function() end, function() end
+    assert.is_true(rondo.int4 { clip = f } == rondo.int4 { clip = f })
+    assert.is_true(rondo.int4 { clip = f } ~= rondo.int4 { clip = g })
+    local importance = core.zeros { 4 }
+    assert.is_true(rondo.int4 { importance = importance } == rondo.int4 { importance = importance })
+    assert.is_true(rondo.int4 { importance = importance } ~= rondo.int4 {
+      importance = importance:clone() })
+  end)
+
+  it("checks its options", function()
+    refuses("grid: unknown option 'step' (known: divisions, over, steps)", clip.grid, { step = 1 })
+    refuses("grid: over must be one of group, row, tensor", clip.grid, { over = "all" })
+    refuses("grid: steps must be an integer at least 1, not 0", clip.grid, { steps = 0 })
+    refuses("clip must be none, layer, fine, golden, grid, mse, percentile", rondo.int4,
+            { clip = "gird" })
+    refuses("a name, a table of options", rondo.strategy, "x", {})
+    refuses("clip finds the ratio itself", rondo.int4, { clip = "grid", ratio = 0.9 })
+    refuses("importance must have one value for each of 8 columns, not shape {4}", function()
+      rondo.int4 { clip = "grid", importance = core.zeros { 4 } }:loss(core.zeros { 2, 8 })
+    end)
+  end)
+end)
+
+describe("strategies over whole models", function()
+  local limit = tiles.limit
+  after_each(function() tiles.limit = limit end)
+  teardown(models.cleanup)
+
+  local ROWS, COLS = 40, 600
+  local name = "model.layers.0.mlp.up_proj"
+  local w = weights(ROWS, COLS, 11)
+
+  local function model()
+    local folder = models.temporary()
+    assert(rondo.safetensors.save(folder .. "/model.safetensors", { [name .. ".weight"] = w }))
+    return assert(rondo.open(folder .. "/model.safetensors"))
+  end
+
+  local function run(scheme, format)
+    local recipe = rondo.recipe { name = "all", { "*", scheme } }
+    local out = models.temporary() .. "/out"
+    local report = assert(rondo.quantize(model(), out, { recipe = recipe, format = format }))
+    return assert(rondo.open(out)), report.layers[1]
+  end
+
+  it("give the same tile by tile as in memory", function()
+    local importance = core.rand({ COLS }, 12)
+    for _, scheme in ipairs {
+      rondo.int4 { group_size = 32, clip = "grid" },
+      rondo.int4 { group_size = 32, clip = "golden", importance = importance },
+      rondo.int4 { group_size = 8, group_dim = 0, clip = "fine", importance = importance },
+      rondo.int4 { group_size = 32, clip = { "grid", over = "tensor" }, symmetric = false },
+      rondo.int4 { group_size = "row", clip = "mse", symmetric = false },
+      rondo.int4 { group_size = { 16, 32 }, clip = "grid" },
+      rondo.int4 { group_size = "tensor" }, rondo.int4 { double = {} },
+      rondo.e2m1 { group_size = 32, scale = "e8m0" },
+    } do
+      local q = scheme:quantize(w)
+      for _, most in ipairs { limit, 4096, 300 } do
+        tiles.limit = most
+        local opened, layer = run(scheme, "fake")
+        assert.is_true(opened[name .. ".weight"]:eq(q:dequantize()):all(),
+                       tostring(scheme) .. " " .. most)
+        local expected = q:error(w)
+        assert.is_true(math.abs(layer.relative_error - expected) < 1e-6 * expected)
+      end
+    end
+  end)
+
+  it("are packed, codes from f32 scales", function()
+    for _, scheme in ipairs {
+      rondo.int4 { group_size = 32, clip = "grid" },
+      rondo.int4 { group_size = 32, clip = "mse", symmetric = false },
+      rondo.int3 { group_size = 8, group_dim = 0, clip = "golden" },
+    } do
+      local q = scheme:quantize(w)
+      for _, most in ipairs { limit, 4096, 300 } do
+        tiles.limit = most
+        local opened = run(scheme, "packed")
+        assert.is_true(opened:layer(name):dequantize():eq(q:dequantize()):all(),
+                       tostring(scheme) .. " " .. most)
+      end
+    end
+  end)
+
+  it("keep what is not finite where that is asked for", function()
+    local kept = w[5][9]
+    w[5][9] = 0 / 0
+    local recipe = rondo.recipe { { "*", rondo.int4 { group_size = 32, clip = "grid" } } }
+    local source = model()
+    local out = models.temporary()
+    local report, message = rondo.quantize(source, out .. "/a", { recipe = recipe })
+    assert.is_nil(report)
+    assert.is_truthy(message:find("NaN at row 5, column 9", 1, true))
+    assert(rondo.quantize(source, out .. "/b", { recipe = recipe, nonfinite = "keep" }))
+    local values = assert(rondo.open(out .. "/b"))[name .. ".weight"]
+    assert.is_true(values[5][9] ~= values[5][9])
+    w[5][9] = 0.0
+    local expected = rondo.int4 { group_size = 32, clip = "grid" }:quantize(w):dequantize()
+    values = values:clone()
+    values[5][9] = expected[5][9]
+    assert.is_true(values:eq(expected):all())
+    w[5][9] = kept
+  end)
+
+  it("are an option of the command", function()
+    local source, out = model(), models.temporary() .. "/out"
+    local code, text, err = command.run { "quantize", source.path, out, "--clip", "fine",
+                                          "--scheme", "sym" }
+    assert.same({ 0, "" }, { code, err })
+    assert.is_truthy(text:find("by group", 1, true))
+    local expected = rondo.int4 { group_size = 32, clip = "fine" }:quantize(w):dequantize()
+    assert.is_true(assert(rondo.open(out))[name .. ".weight"]:eq(expected):all())
+    code, text, err = command.run { "quantize", source.path, out, "--clip", "grid", "--quantile",
+                                 "0.9" }
+    assert.same({ 2, "" }, { code, text })
+    assert.is_truthy(err:find("'--clip' and '--quantile' exclude each other", 1, true))
+  end)
+end)
+
+describe("a strategy of 15 lines", function()
+  it("beats the built-in grid on a trained model, on its objective", function()
+    local path = models.shared "models/stories260K-hf/bf16"
+    if not path then return pending "the shared folder with models is not there" end
+    local signed = dofile "examples/strategies/signed.lua"
+    local better, layers = 0, 0
+    for _, layer in assert(rondo.open(path)):layers() do
+      local weight = layer.weight
+      for _, p in ipairs { 2, 1 } do
+        local scheme = rondo.int4 { group_size = 32, p = p,
+                                    importance = core.rand({ weight.shape[2] }, 1) + 0.5 }
+        local function objective(found)
+          local q = scheme { clip = found }:quantize(weight)
+          return scheme:losses(weight, { scales = q.scales }):sum()
+        end
+        layers = layers + 1
+        if objective(signed) < objective "grid" then better = better + 1 end
+      end
+    end
+    assert.is_true(layers >= 70)
+    assert.equal(layers, better)
+  end)
+end)
