@@ -17,11 +17,15 @@ local kernels = {
   params_of = 3, dequantize_groups = 3, dequantize_columns = 3, -- by kind of grid
   quantize_groups = 54, quantize_columns = 54, -- by both, kind of output, and way of dividing
   inverses = 1, group_losses = 18, pack_words = 6, unpack_words = 3, largest_magnitude = 1,
+  quantize_nibbles = 4, -- by kind of grid, with and without errors
   f64_to_f32 = 1, f64_from_f32 = 1, f16_to_f32 = 1, f16_from_f32 = 1, bf16_to_f32 = 1,
   bf16_from_f32 = 1, e4m3_to_f32 = 1, e5m2_to_f32 = 1, e5m2_from_f32 = 1,
   binary_f32 = 6, binary_f64 = 6, unary_f32 = 10, unary_f64 = 10, compare_f32 = 6, compare_f64 = 6,
   sum_f64 = 1, sum_squares_f64 = 1,
 }
+
+-- Kernels that a table does without: it has NULL in their place.
+local absent = { neon = { quantize_nibbles = true } }
 
 -- What tells vectors of full width, and single numbers, in an instruction's operands and name.
 -- Loads, stores, moves and broadcasts are no arithmetic.
@@ -110,7 +114,9 @@ end
 -- Prints what there is of each kernel in an object; returns how many fall short.
 local function check(object, isa, wanted)
   local functions, short, names = functions_of(object), 0, {}
-  for name in pairs(wanted) do names[#names + 1] = name end
+  for name in pairs(wanted) do
+    if not (absent[isa] and absent[isa][name]) then names[#names + 1] = name end
+  end
   table.sort(names)
   for _, name in ipairs(names) do
     local code = functions[name]

@@ -302,6 +302,58 @@ static void check_groups(results *r) {
   }
 }
 
+/* Codes of 4 bits and errors of bf16: the fused kernel, where the table has it, gives what the
+ * others do one after the other. */
+static void check_nibbles_case(results *r, const rondo_grid *grid, values kind, size_t first,
+                               size_t n, size_t group) {
+  static group_room g;
+  static float y[LONGEST];
+  static uint8_t codes[LONGEST];
+  const uint16_t *x = weights_source(0, 2, kind, n);
+  size_t count = 0, at = 0, blocks = (n + RONDO_ERROR_BLOCK - 1) / RONDO_ERROR_BLOCK;
+  char label[LABEL];
+  double expected[2 * (LONGEST / RONDO_ERROR_BLOCK + 1)];
+  snprintf(label, sizeof label, "nibbles of grid %d kind %d first %zu n %zu group %zu",
+           (int)grid->kind, (int)kind, first, n, group);
+  for (size_t left = group - first; at < n; at += left, left = group, count++) {
+    size_t m = left < n - at ? left : n - at;
+    rondo_params p = {g.scale + count, g.zero + count, g.inverse + count};
+    r->k->group_ranges(RONDO_BF16, x + at, m, m, g.low + count, g.high + count);
+    r->k->params_of(grid, g.low + count, g.high + count, 1, 0.9f, p.scale, p.zero);
+    if (!r->k->inverses(grid, p.scale, g.low + count, g.high + count, 1, p.inverse)) return;
+    r->k->quantize_groups(grid, RONDO_BF16, x + at, m, m, p, y + at, codes + at);
+    left = m;
+  }
+  uint8_t *words = target(1, n / 2, n);
+  r->k->pack_words(codes, 2, 1, n / 2, 2, 2, 4, 1, words);
+  r->k->squared_error(RONDO_BF16, x, y, NULL, n, expected);
+  add_target(r, label, words, n / 2);
+  add(r, label, expected, 2 * blocks * sizeof *expected);
+  if (r->k->quantize_nibbles == NULL) return;
+  rondo_params p = {g.scale, g.zero, g.inverse};
+  uint8_t *fused = target(2, n / 2, n + group);
+  double *sums = target(3, 2 * blocks * sizeof *sums, 8 * n);
+  r->k->quantize_nibbles(grid, x, first, n, group, p, fused, sums);
+  if (memcmp(fused, words, n / 2) != 0) fail(r->k->isa, label, "other bytes");
+  if (memcmp(sums, expected, 2 * blocks * sizeof *sums) != 0) fail(r->k->isa, label, "other sums");
+  memset(fused, 0xa5, n / 2);
+  r->k->quantize_nibbles(grid, x, first, n, group, p, fused, NULL);
+  if (memcmp(fused, words, n / 2) != 0) fail(r->k->isa, label, "other bytes without sums");
+}
+
+static void check_nibbles(results *r) {
+  static const size_t groups[] = {32, 64, 96, 128, 256, 1024, 4096};
+  rondo_grid kinds[3];
+  rondo_grid_make(&kinds[0], "int", 4, true, false, NULL);
+  rondo_grid_make(&kinds[1], "int", 4, true, true, NULL);
+  rondo_grid_make(&kinds[2], "int", 4, false, false, NULL);
+  for (int i = 0; i < 3 * 7 * KINDS; i++) {
+    size_t group = groups[i / 3 % 7], n = (1 + next() % 40) * RONDO_NIBBLE_BLOCK;
+    size_t first = next() % (group / RONDO_NIBBLE_BLOCK) * RONDO_NIBBLE_BLOCK;
+    check_nibbles_case(r, &kinds[i % 3], (values)(i / 21), first, n, group);
+  }
+}
+
 static void check_nonfinite(results *r) {
   static group_room g;
   for (int i = 0; i < 400; i++) {
@@ -556,6 +608,7 @@ static void run(results *r, const rondo_kernels *k) {
   r->count = 0;
   state = 1;
   check_groups(r);
+  check_nibbles(r);
   check_nonfinite(r);
   check_losses(r);
   check_columns(r);

@@ -85,10 +85,10 @@ static void store_params(job *j, const scratch *s, int64_t row, int64_t group, i
 }
 
 /* Scales, zero points and inverses of a segment's groups. */
-static bool segment_params(job *j, scratch *s, int64_t row, int64_t col, int64_t n, float ratio) {
+static bool segment_params(job *j, scratch *s, int64_t row, int64_t col, int64_t n, float ratio,
+                           bool *divide) {
   int64_t count = touched(j, col, n), bad = 0, size = j->q->group_size;
-  bool divide;
-  if (rondo_job_params(j, s, param_index(j, row, col), count, ratio, &bad, &divide)) return true;
+  if (rondo_job_params(j, s, param_index(j, row, col), count, ratio, &bad, divide)) return true;
   int64_t start = (position_of(j, col) / size + bad) * size - j->tile->offset;
   rondo_job_bad_scale(j, row, start > col ? start : col);
   return false;
@@ -137,7 +137,40 @@ static void prefetch_below(const job *j, const scratch *s, int64_t row, int64_t 
   for (size_t i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch(at + i);
 }
 
-static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n) {
+/* Whether a segment is what the fused kernel takes: packed codes of 4 bits and perhaps the error of
+ * bf16, nothing else, words and groups in whole blocks. */
+static bool takes_nibbles(const job *j, const scratch *s, line x, int64_t col, int64_t n,
+                          bool divide) {
+  const rondo_quantized *out = j->out;
+  const rondo_packing *p = &out->packing;
+  if (j->q->kernels->quantize_nibbles == NULL || out->words == NULL || p->dim != 1) return false;
+  bool nibbles = p->bits == 4 && p->fields * 4 == p->word_bytes * 8 && n % p->fields == 0;
+  bool blocks = j->q->group_size % RONDO_NIBBLE_BLOCK == 0 && n % RONDO_NIBBLE_BLOCK == 0 &&
+                position_of(j, col) % RONDO_NIBBLE_BLOCK == 0;
+  bool plain = x.dtype == RONDO_BF16 && j->q->grid->kind != RONDO_CODEBOOK && !divide &&
+               j->tile->scales == NULL && s->stored == s->scale;
+  return nibbles && blocks && plain && out->codes == NULL && out->values == NULL &&
+         j->tile->weight == NULL;
+}
+
+static void nibble_piece(job *j, const scratch *s, line x, int64_t segment, int64_t row,
+                         int64_t col, int64_t n) {
+  int64_t size = j->q->group_size, position = position_of(j, col);
+  int64_t group = position / size - position_of(j, segment) / size;
+  const rondo_packing *p = &j->out->packing;
+  uint8_t *out = j->out->words;
+  double *sums = NULL;
+  out += (row * ceil_div_i64(j->tile->cols, p->fields) + col / p->fields) * p->word_bytes;
+  if (j->out->error != NULL) {
+    sums = j->block_sums + 2 * (row * j->blocks + col / RONDO_ERROR_BLOCK);
+  }
+  j->q->kernels->quantize_nibbles(
+      j->q->grid, skip(x, col - segment), (size_t)(position % size), (size_t)n, (size_t)size,
+      (rondo_params){s->scale + group, s->zero + group, s->inverse + group}, out, sums);
+}
+
+static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n,
+                             bool divide) {
   rondo_quantized *out = j->out;
   bool along = out->words != NULL && out->packing.dim == 1;
   float *y = rondo_job_wants_values(j) ? s->y : NULL;
@@ -146,15 +179,20 @@ static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t co
   store_params(j, s, row,
                position_of(j, col) / j->q->group_size - position_of(j, 0) / j->q->group_size,
                touched(j, col, n));
+  bool nibbles = takes_nibbles(j, s, x, col, n, divide);
   for (int64_t at = 0; at < n; at += j->piece) {
     int64_t m = smallest(j->piece, n - at);
     uint8_t *codes = NULL;
+    prefetch_below(j, s, row, col + at, m);
+    if (nibbles) {
+      nibble_piece(j, s, x, col, row, col + at, m);
+      continue;
+    }
     if (out->codes != NULL) {
       codes = out->codes + row * j->tile->cols + col + at;
     } else if (need_codes) {
       codes = s->codes + (row % j->code_rows) * j->code_cols + (j->code_rows > 1 ? col + at : 0);
     }
-    prefetch_below(j, s, row, col + at, m);
     quantize_span(j, s, x, col, col + at, m, y, codes);
     if (along) pack_row(j, row, col + at, m, codes);
     if (y != NULL) {
@@ -203,12 +241,14 @@ static void losses_of_row(job *j, scratch *s, line x, int64_t row, int64_t col, 
                           double *total) {
   size_t rounds = rondo_job_at_ratios(j) ? 1 : j->losses->count;
   for (size_t r = 0; r < rounds; r++) {
-    if (!segment_params(j, s, row, col, n, rondo_job_ratio(j, r))) return;
+    bool divide;
+    if (!segment_params(j, s, row, col, n, rondo_job_ratio(j, r), &divide)) return;
     segment_losses(j, s, x, row, col, n, total, r);
   }
 }
 
 static void do_row(job *j, scratch *s, int64_t row, double *loss) {
+  bool divide;
   for (int64_t col = 0; col < j->tile->cols; col += j->segment) {
     int64_t n = smallest(j->segment, j->tile->cols - col);
     line x = segment_line(j, s, row, col, n);
@@ -217,8 +257,8 @@ static void do_row(job *j, scratch *s, int64_t row, double *loss) {
       widen_ranges(j, s, row, col, n);
     } else if (j->purpose == LOSSES) {
       losses_of_row(j, s, x, row, col, n, loss);
-    } else if (segment_params(j, s, row, col, n, j->ratio)) {
-      quantize_segment(j, s, x, row, col, n);
+    } else if (segment_params(j, s, row, col, n, j->ratio, &divide)) {
+      quantize_segment(j, s, x, row, col, n, divide);
     }
   }
 }

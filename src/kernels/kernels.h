@@ -15,7 +15,10 @@ typedef void (*rondo_to_f32)(const void *source, float *restrict target, size_t 
  * (NaN in f8_e4m3, which has no infinity). */
 typedef void (*rondo_from_f32)(const float *restrict source, void *target, size_t n);
 
-enum { RONDO_ERROR_BLOCK = 256 }; /* columns; see squared_error */
+enum {
+  RONDO_ERROR_BLOCK = 256, /* columns; see squared_error */
+  RONDO_NIBBLE_BLOCK = 32  /* values; see quantize_nibbles */
+};
 
 /* ---- Number grids ---- */
 
@@ -129,6 +132,13 @@ typedef struct rondo_kernels {
    * weight: one a value, or NULL for ones. */
   void (*group_losses)(const rondo_grid *grid, const float *x, const float *weight, size_t n,
                        float low, float high, const float *ratios, size_t count, double *loss);
+
+  /* Codes of 4 bits of n bf16 values, two a byte, the first in the low half, and squared_error's
+   * sums unless they are NULL: quantize_groups, pack_words and squared_error in one. x begins at
+   * value `first` of its groups, whose inverses are no NaN; first, n and group are multiples of
+   * RONDO_NIBBLE_BLOCK; the grid is one of integers. NULL in tables that gain nothing by it. */
+  void (*quantize_nibbles)(const rondo_grid *grid, const void *x, size_t first, size_t n,
+                           size_t group, rondo_params p, uint8_t *out, double *sums);
 
   /* ---- Columns: one group a column, of which x is one row ---- */
 

@@ -20,6 +20,11 @@
  *   v_rank             how many of 15 rising cuts each value exceeds
  *   v_pick             entries 0 .. 15 of a table by index
  *
+ * Where V_HAS_SPLIT, for nibbles.c: v_split takes 2 * WIDTH bf16 apart into those of even and odd
+ * index, v_octet is eight floats, v_add_octets adds vectors to it eight lanes after the other,
+ * v_octet_sum is v_sum over lanes of even and odd index, and v_nibbles clamps and packs the codes
+ * of BLOCK values, even and odd.
+ *
  * Where V_HAS_RAW: vraw, RAW_HALVES int16 or half as many int32, for ranges (ranges.c); elsewhere
  * compilers do as well by themselves.
  */
@@ -37,6 +42,34 @@ enum { LANES = 16 }; /* sums run in this many lanes, on every machine */
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+
+/* See nibbles.c: bounds of the integers code - zero, and zero; in every byte. */
+typedef struct v_nibble_bounds {
+  __m256i low, high, zero;
+} v_nibble_bounds;
+
+static inline v_nibble_bounds v_bounds(int low, int high, int zero) {
+  __m256i z = _mm256_set1_epi8((char)zero);
+  return (v_nibble_bounds){_mm256_sub_epi8(_mm256_set1_epi8((char)low), z),
+                           _mm256_sub_epi8(_mm256_set1_epi8((char)high), z), z};
+}
+
+/* Eight lanes of a sum; see nibbles.c. */
+typedef __m256 v_octet;
+
+static inline v_octet v_no_octet(void) {
+  return _mm256_setzero_ps();
+}
+
+static inline float v_lanes_sum(v_octet v) {
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline float v_octet_sum(const v_octet *even_odd) {
+  return v_lanes_sum(even_odd[0]) + v_lanes_sum(even_odd[1]);
+}
 
 /* The smallest and largest of 16 int16; one instruction finds the smallest of eight uint16. */
 static inline int32_t fold_min16(__m256i x) {
@@ -216,6 +249,33 @@ static inline int32_t raw_fold_max32(vraw x) {
   return _mm512_reduce_max_epi32(x);
 }
 
+#define V_HAS_SPLIT 1
+static inline void v_split(const uint16_t *x, vf *even, vf *odd) {
+  vi v = _mm512_loadu_si512(x);
+  *even = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+  *odd = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int32_t)0xffff0000)));
+}
+
+static inline void v_add_octets(v_octet *sum, vf v) {
+  *sum = _mm256_add_ps(*sum, _mm512_castps512_ps256(v));
+  *sum = _mm256_add_ps(*sum, _mm512_extractf32x8_ps(v, 1));
+}
+
+static inline __m128i v_half_bytes(vi v, const v_nibble_bounds *b, bool has_zero) {
+  __m128i bytes = _mm512_cvtsepi32_epi8(v);
+  bytes = _mm_max_epi8(bytes, _mm256_castsi256_si128(b->low));
+  bytes = _mm_min_epi8(bytes, _mm256_castsi256_si128(b->high));
+  if (has_zero) bytes = _mm_add_epi8(bytes, _mm256_castsi256_si128(b->zero));
+  return _mm_and_si128(bytes, _mm_set1_epi8(0x0f));
+}
+
+static inline void v_nibbles(uint8_t *out, const vi *even, const vi *odd, const v_nibble_bounds *b,
+                             bool has_zero) {
+  __m128i upper = _mm_slli_epi16(v_half_bytes(odd[0], b, has_zero), 4);
+  __m128i bytes = _mm_or_si128(v_half_bytes(even[0], b, has_zero), upper);
+  _mm_storeu_si128((__m128i *)out, bytes);
+}
+
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define V_HAS_FMA 1
 enum { WIDTH = 8 };
@@ -375,6 +435,30 @@ static inline int32_t raw_fold_max32(vraw x) {
   __m128i four = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
   __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
   return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+#define V_HAS_SPLIT 1
+static inline void v_split(const uint16_t *x, vf *even, vf *odd) {
+  vi v = _mm256_loadu_si256((const __m256i *)x);
+  *even = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+  *odd = _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32((int32_t)0xffff0000)));
+}
+
+static inline void v_add_octets(v_octet *sum, vf v) {
+  *sum = _mm256_add_ps(*sum, v);
+}
+
+/* Bytes by lane: even 0-7, 16-23, odd 0-7, 16-23 | even 8-15, 24-31, odd 8-15, 24-31. */
+static inline void v_nibbles(uint8_t *out, const vi *even, const vi *odd, const v_nibble_bounds *b,
+                             bool has_zero) {
+  vi v =
+      _mm256_packs_epi16(_mm256_packs_epi32(even[0], even[1]), _mm256_packs_epi32(odd[0], odd[1]));
+  v = _mm256_min_epi8(_mm256_max_epi8(v, b->low), b->high);
+  if (has_zero) v = _mm256_add_epi8(v, b->zero);
+  v = _mm256_and_si256(v, _mm256_set1_epi8(0x0f));
+  v = _mm256_or_si256(v, _mm256_slli_epi16(_mm256_srli_si256(v, 8), 4));
+  v = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0));
+  _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(v));
 }
 
 #else

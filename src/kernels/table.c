@@ -9,6 +9,7 @@
 #include "kernels/quant.c"
 #include "kernels/losses.c"
 #include "kernels/pack.c"
+#include "kernels/nibbles.c"
 #include "kernels/elementwise.c"
 
 const rondo_kernels RONDO_TABLE = {
@@ -25,6 +26,9 @@ const rondo_kernels RONDO_TABLE = {
     .dequantize_columns = dequantize_columns,
     .squared_error = squared_error,
     .largest_magnitude = largest_magnitude,
+#if defined(V_HAS_SPLIT)
+    .quantize_nibbles = quantize_nibbles,
+#endif
     .pack_words = pack_words,
     .unpack_words = unpack_words,
     .binary_f32 = binary_f32,

@@ -1,0 +1,127 @@
+/* nibbles.c - rows of bf16 straight into packed codes of 4 bits, with their error.
+ * Included by table.c; only where simd.h has V_HAS_SPLIT. The same bits as quantize_groups,
+ * pack_words and squared_error one after the other, in half the time: bf16 values are taken apart
+ * into those of even and of odd columns, which costs less than widening them in order, and leaves
+ * the codes of a byte in the same lane of two vectors. */
+#if defined(V_HAS_SPLIT)
+
+/* The LANES sums of squared_error, those of even and those of odd columns. */
+typedef struct {
+  v_octet error[2], norm[2];
+} split_lanes;
+
+/* The integers code - zero of SPLIT values, not clamped; |q| is at most 2^28 (see inverses). */
+TEMPLATE vi split_codes(vf x, vf scale, vf inverse) {
+  return v_to_int(quotient(x, scale, inverse, false));
+}
+
+/* The same clamped, with the error. */
+TEMPLATE vi split_errors(vf x, vf scale, vf inverse, vf low, vf high, v_octet *error,
+                         v_octet *norm) {
+  vf code = v_round(v_min(v_max(quotient(x, scale, inverse, false), low), high));
+  vf d = x - scale * code;
+  v_add_octets(error, d * d);
+  v_add_octets(norm, x * x);
+  return v_to_int(code);
+}
+
+/* What the values of a group have in common. */
+typedef struct {
+  vf scale, inverse, low, high;
+  v_nibble_bounds bounds;
+} nibble_group;
+
+TEMPLATE nibble_group nibble_params(const rondo_grid *grid, rondo_grid_kind kind, float scale,
+                                    float zero, float inverse) {
+  nibble_group g;
+  g.scale = v_set(scale);
+  g.inverse = v_set(inverse);
+  g.low = v_set(grid->low) - v_set(zero);
+  g.high = v_set(grid->high) - v_set(zero);
+  g.bounds = kind == RONDO_SYMMETRIC ? v_bounds(-8, 7, 0) : v_bounds(0, 15, (int)zero);
+  return g;
+}
+
+/* BLOCK values into BLOCK / 2 bytes. */
+TEMPLATE void nibble_block(const nibble_group *g, rondo_grid_kind kind, const uint16_t *x,
+                           uint8_t *out, split_lanes *sums) {
+  vi even[BLOCK / 2 / WIDTH], odd[BLOCK / 2 / WIDTH];
+  for (int k = 0; k < BLOCK / 2 / WIDTH; k++) {
+    vf a, b;
+    v_split(x + 2 * WIDTH * k, &a, &b);
+    if (sums == NULL) {
+      even[k] = split_codes(a, g->scale, g->inverse);
+      odd[k] = split_codes(b, g->scale, g->inverse);
+    } else {
+      even[k] =
+          split_errors(a, g->scale, g->inverse, g->low, g->high, &sums->error[0], &sums->norm[0]);
+      odd[k] =
+          split_errors(b, g->scale, g->inverse, g->low, g->high, &sums->error[1], &sums->norm[1]);
+    }
+  }
+  v_nibbles(out, even, odd, &g->bounds, kind == RONDO_ASYMMETRIC);
+}
+
+/* A block of columns whose sum needs care, once more. */
+static __attribute__((noinline)) void careful_block(const rondo_grid *grid, const uint16_t *x,
+                                                    size_t first, size_t n, size_t group,
+                                                    rondo_params p, double *sums) {
+  float y[RONDO_ERROR_BLOCK];
+  for (size_t at = 0; at < n; at += BLOCK) {
+    size_t g = (first + at) / group;
+    rondo_params one = {p.scale + g, p.zero + g, p.inverse + g};
+    quantize_groups(grid, RONDO_BF16, x + at, BLOCK, BLOCK, one, y + at, NULL);
+  }
+  squared_error(RONDO_BF16, x, y, NULL, n, sums);
+}
+
+TEMPLATE void nibble_row(const rondo_grid *grid, rondo_grid_kind kind, const uint16_t *x,
+                         size_t first, size_t n, size_t group, rondo_params p, uint8_t *out,
+                         double *sums) {
+  size_t number = 0, left = group - first;
+  for (size_t at = 0; at < n; at += RONDO_ERROR_BLOCK) {
+    size_t end = n - at < RONDO_ERROR_BLOCK ? n : at + RONDO_ERROR_BLOCK;
+    split_lanes lanes = {{v_no_octet(), v_no_octet()}, {v_no_octet(), v_no_octet()}};
+    for (size_t i = at; i < end;) {
+      nibble_group g =
+          nibble_params(grid, kind, p.scale[number], p.zero[number], p.inverse[number]);
+      size_t stop = left < end - i ? i + left : end;
+      left -= stop - i;
+      for (; i < stop; i += BLOCK) {
+        nibble_block(&g, kind, x + i, out + i / 2, sums == NULL ? NULL : &lanes);
+      }
+      if (left == 0) {
+        left = group;
+        number++;
+      }
+    }
+    if (sums == NULL) continue;
+    float error = v_octet_sum(lanes.error), norm = v_octet_sum(lanes.norm);
+    sums[0] = error;
+    sums[1] = norm;
+    if (!is_sound(error) || !is_sound(norm)) {
+      careful_block(grid, x + at, first + at, end - at, group, p, sums);
+    }
+    sums += 2;
+  }
+}
+
+TEMPLATE void nibbles_as(const rondo_grid *grid, rondo_grid_kind kind, const uint16_t *x,
+                         size_t first, size_t n, size_t group, rondo_params p, uint8_t *out,
+                         double *sums) {
+  if (sums == NULL) {
+    nibble_row(grid, kind, x, first, n, group, p, out, NULL);
+  } else {
+    nibble_row(grid, kind, x, first, n, group, p, out, sums);
+  }
+}
+
+KERNEL void quantize_nibbles(const rondo_grid *grid, const void *x, size_t first, size_t n,
+                             size_t group, rondo_params p, uint8_t *out, double *sums) {
+  if (grid->kind == RONDO_SYMMETRIC) {
+    nibbles_as(grid, RONDO_SYMMETRIC, x, first, n, group, p, out, sums);
+  } else {
+    nibbles_as(grid, RONDO_ASYMMETRIC, x, first, n, group, p, out, sums);
+  }
+}
+#endif
