@@ -92,7 +92,11 @@ static void f16_to_f32(const void *source, float *restrict target, size_t n) {
 
 static void f16_from_f32(const float *restrict source, void *target, size_t n) {
   uint16_t *restrict out = target;
-  for (size_t i = 0; i < n; i++) {
+  size_t i = 0;
+#if defined(V_HAS_TO_F16)
+  for (; i + WIDTH <= n; i += WIDTH) v_to_f16(out + i, v_load(source + i));
+#endif
+  for (; i < n; i++) {
     uint32_t u = bits_of(source[i]), magnitude = u & 0x7fffffffu;
     uint32_t nan = 0x7e00u | (magnitude >> 13 & 0x3ffu);
     out[i] = (uint16_t)(narrow(magnitude, 10, 15, 0x7c00, nan, 0x477ff000u) | u >> 31 << 15);

@@ -20,6 +20,8 @@
  *   v_rank             how many of 15 rising cuts each value exceeds
  *   v_pick             entries 0 .. 15 of a table by index
  *
+ * Where V_HAS_TO_F16: v_to_f16 rounds WIDTH floats to f16.
+ *
  * Where V_HAS_SPLIT, for nibbles.c: v_split takes 2 * WIDTH bf16 apart into those of even and odd
  * index, v_octet is eight floats, v_add_octets adds vectors to it eight lanes after the other,
  * v_octet_sum is v_sum over lanes of even and odd index, and v_nibbles clamps and packs the codes
@@ -138,6 +140,13 @@ static inline vf v_bf16(const void *x) {
 
 static inline vf v_f16(const void *x) {
   return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)x));
+}
+
+/* Rounds to nearest whatever the environment. */
+#define V_HAS_TO_F16 1
+static inline void v_to_f16(uint16_t *out, vf x) {
+  __m256i half = _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm256_storeu_si256((__m256i *)out, half);
 }
 
 static inline void v_bytes(uint8_t *out, const vi *v) {
@@ -329,6 +338,13 @@ static inline vf v_bf16(const void *x) {
 
 static inline vf v_f16(const void *x) {
   return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x));
+}
+
+/* Rounds to nearest whatever the environment. */
+#define V_HAS_TO_F16 1
+static inline void v_to_f16(uint16_t *out, vf x) {
+  __m128i half = _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+  _mm_storeu_si128((__m128i *)out, half);
 }
 
 static inline void v_bytes(uint8_t *out, const vi *v) {
