@@ -21,6 +21,7 @@ local pattern = {}
 
 local MAX_VARIANTS = 1000 -- texts that the braces of one pattern may stand for
 local MAX_DEPTH = 16 -- braces within braces
+local FEW_VALUES = 4 -- of a number in braces that is written out
 local FAST_NAME = 255 -- longer names take the path that never tries a place twice
 
 -- Reading. A pattern becomes a list of variants (no alternatives left); a variant is a list of
@@ -417,9 +418,44 @@ local function variant_test(groups)
   return function(name) return find(name, needle, 1, true) ~= nil and test(name) end
 end
 
+-- The values of a number as texts; nil for more than a few.
+local function values_of(token)
+  local list = {}
+  for _, pair in ipairs(token[1]) do
+    for n = math.max(pair[1], 0), pair[2] do
+      if #list == FEW_VALUES then return nil end
+      list[#list + 1] = { { kind = "text", at = token.at, text = tostring(n) } }
+    end
+  end
+  return list
+end
+
+local function replaced(list, place, item)
+  local copy = table.move(list, 1, #list, 1, {})
+  copy[place] = item
+  return copy
+end
+
+-- Appends the variants that a variant comes to when a number of few values that is a whole segment
+-- is written out, for at most `times` numbers: texts are found faster.
+local function write_out(groups, times, out)
+  for g, segments in ipairs(times > 0 and groups or {}) do
+    for s, tokens in ipairs(segments) do
+      local values = #tokens == 1 and tokens[1].kind == "number" and values_of(tokens[1])
+      for _, text in ipairs(values or {}) do
+        write_out(replaced(groups, g, replaced(segments, s, text)), times - 1, out)
+      end
+      if values then return out end
+    end
+  end
+  out[#out + 1] = groups
+  return out
+end
+
 local function any_test(parsed)
-  local tests = {}
-  for i, groups in ipairs(parsed) do tests[i] = variant_test(groups) end
+  local tests, written = {}, {}
+  for _, groups in ipairs(parsed) do write_out(groups, #parsed == 1 and 2 or 0, written) end
+  for i, groups in ipairs(written) do tests[i] = variant_test(groups) end
   if #tests == 1 then return tests[1] end
   return function(name)
     for i = 1, #tests do

@@ -15,8 +15,12 @@ local decide = {}
 
 -- ---- Rules ----
 
+local function names_ends(text)
+  return text:find "first" or text:find "last"
+end
+
 local function tells_numbers(text)
-  return text:find "%d" or text:find "first" or text:find "last"
+  return text:find "%d" or names_ends(text)
 end
 
 -- The name that patterns see: of a packed layer, the one its weight had.
@@ -50,8 +54,13 @@ local function compiled(rule, context)
 end
 
 local function compile(made, body)
-  local context, list = { first = 0, last = made.model.depth - 1 }, {}
-  for i, rule in ipairs(body.rules) do list[i] = compiled(rule, context) end
+  local list, context = {}, nil -- context: the first and last layer, which take counting
+  for i, rule in ipairs(body.rules) do
+    if not context and rule.pattern and names_ends(rule.pattern) then
+      context = { first = 0, last = made.model.depth - 1 }
+    end
+    list[i] = compiled(rule, context)
+  end
   if body.otherwise then
     list[#list + 1] = function() return false, body.otherwise, "otherwise" end
   end
@@ -118,26 +127,20 @@ local function parts_of_records(made)
   return found
 end
 
--- The scheme and the text for one tensor, and the program of its group.
-local function ask(d, number, name)
-  local group = d.made.group_of[number]
-  local program, plain = d.programs[group], plain_name(d.made, name)
-  local function look()
-    return layer_of.new(d.made, number, layers_of.at(d.made.list, number))
-  end
-  if not program then
-    program = program_of(d.rules, plain, look)
-    program.shared = select(2, layers_of.at(d.made.list, number)) and not d.made.list.records[name]
-    d.programs[group] = program
-  end
-  local scheme, text = run(program, plain, look)
-  return scheme, text, program
+local function group_program(d, number, name, plain)
+  local program = program_of(d.rules, plain, d.look)
+  program.shared = select(2, layers_of.at(d.made.list, number)) and not d.made.list.records[name]
+  d.programs[d.made.group_of[number]] = program
+  return program
 end
 
 -- The decision on one tensor, or nil. Where the tensors of a group have the same decision for a
 -- scheme, it is remembered.
-local function one(d, number, name)
-  local scheme, text, program = ask(d, number, name)
+local function one(d, number, name, program)
+  local plain = plain_name(d.made, name)
+  d.number = number
+  program = program or group_program(d, number, name, plain)
+  local scheme, text = run(program, plain, d.look)
   if not scheme then return nil end
   local settled = program.settled[scheme]
   if settled and settled[text] then return settled[text] end
@@ -158,6 +161,7 @@ end
 -- @return list of decisions by number; raises where no rule matches a tensor
 function decide.all(made, body, where, make)
   local d = { made = made, rules = compile(made, body), programs = {}, make = make }
+  function d.look() return layer_of.new(made, d.number, layers_of.at(made.list, d.number)) end
   local hidden, decisions, missing = parts_of_records(made), {}, {}
   for number, name in ipairs(made.names) do
     local program = d.programs[made.group_of[number]]
@@ -165,7 +169,7 @@ function decide.all(made, body, where, make)
     if hidden[name] then
       decision = make(name, nil, scheme_of.types.keep, "part of a layer")
     elseif not decision then
-      decision = one(d, number, name)
+      decision = one(d, number, name, program)
     end
     if not decision then missing[#missing + 1] = name end
     decisions[number] = decision or false
