@@ -55,6 +55,7 @@ function rondo.compare(a, b) end
 
 ---How a model is quantized.
 ---@class rondo.plan.options
+---@field recipe? rondo.recipe decides in place of all that is said of schemes and layers here
 ---@field bits? integer 1 to 16, packed to 8; default 4
 ---@field group_size? integer|"row" weights that share a scale; -1 or "row": a whole row; default 32
 ---@field scheme? "asym"|"sym" with or without a zero point; default "asym"
@@ -246,6 +247,23 @@ function model:tied_to(name) end
 ---@return string? code
 function model:save(dir, options) end
 
+---The model with its tensors changed, computed when they are asked for: to be looked at, saved or
+---quantized, one tensor at a time. What the function gives has the same shape and is stored in the
+---dtype of the source; nil leaves a tensor as it is.
+---@param f fun(name: string, tensor: rondo.tensor, row: integer?): rondo.tensor?
+---@param options? rondo.map.options
+---@return rondo.model
+function model:map(f, options) end
+
+---@class rondo.map.options
+---@field by? "tensor"|"rows" "rows": the function gets some rows at a time and the first one's
+---number, and must treat each row by itself; default "tensor"
+
+---The model without the tensors whose names the function does not want.
+---@param f fun(name: string): boolean
+---@return rondo.model
+function model:filter(f) end
+
 ---@class rondo.save.options
 ---@field overwrite? boolean replace an existing folder; default false
 ---@field shard_size? number bytes of one output file; default 5e9
@@ -281,6 +299,11 @@ local layer = {}
 ---The weight as f32.
 ---@return rondo.tensor
 function layer:dequantize() end
+
+---Statistics of the weight, read piece by piece: count, nans, infinities, zeros, mean, std, min,
+---max, absmax.
+---@return table
+function layer:stats() end
 
 ---The files behind a model: mechanism, for code that reads tile by tile. Names are exact here.
 ---@class rondo.checkpoint
@@ -946,6 +969,12 @@ function rondo.model.layer_list(opened) end
 ---@return rondo.layer? layer or nil where there is none
 function rondo.model.layer_of(opened, tensor_name) end
 
+---The name of the layer that a path most likely stands for, or nil.
+---@param given rondo.model
+---@param path string
+---@return string?
+function rondo.model.meant_layer(given, path) end
+
 ---Reads one config.json.
 ---@param path string
 ---@return table? config or nil, message, code
@@ -1055,5 +1084,219 @@ function rondo.plot.heat(values, options) end
 ---@class rondo.plot.heat.options: rondo.plot.options
 ---@field height? integer lines at most; default 16
 ---@field colour? boolean default: whether stdout is a terminal that shows colours
+
+-- ---- Schemes and recipes ----
+
+---How weights become codes, as a value: nobody can change one, and two that say the same are equal.
+---Called with a table of options it gives another that differs in these:
+---rondo.int4 { group_size = 64 }.
+---@class rondo.scheme
+---@field type string "int1" .. "int16", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1" or "keep"
+---@field data_type string "int", or the codebook's name
+---@field bits integer
+---@field group_size integer|"row"|"tensor"|integer[] weights that share a scale, or a block
+---{ output channels, input channels }; default 128, from int8 on "row"
+---@field group_dim 0|1 groups run along the input (1, default) or the output channels
+---@field symmetric boolean without a zero point; default true
+---@field full_range boolean symmetric: scale by 2^(bits-1); default false
+---@field ratio number clips every group to so much of its range; default 1
+---@field clip string|rondo.strategy a search for the ratio: "none" (default), "layer" (one for the
+---whole layer, as the reference does), or one of rondo.clip
+---@field scale "f32"|"f16"|"bf16"|"e4m3"|"e8m0" the type that scales are stored in; default "f32"
+---@field zero "integer"|"float" the kind of zero point; default "integer"
+---@field double table? the scales quantized in turn: { bits, group_size, mean }
+---@field importance rondo.tensor? a value for each column: the weight of its errors
+---@field p number the errors' norm, for searches; default 2
+---@field grid userdata the number grid
+local scheme = {}
+
+---Quantizes a weight in memory.
+---@param weight rondo.tensor
+---@return rondo.quantized
+function scheme:quantize(weight) end
+
+---The relative squared error of a weight under the scheme.
+---@param weight rondo.tensor
+---@return number
+function scheme:loss(weight) end
+
+---Errors by group: the sums of importance * |difference|^p.
+---@param weight rondo.tensor
+---@param ratios rondo.tensor|number[] clip ratios: by group, or a list to try
+---@return rondo.tensor
+function scheme:losses(weight, ratios) end
+
+---Clip ratios for a weight, one for each group, all of them `value`.
+---@param weight rondo.tensor
+---@param value number
+---@return rondo.tensor
+function scheme:ratios(weight, value) end
+
+---Whether groups have a zero point of their own.
+---@return boolean
+function scheme:has_zero() end
+
+---Groups along a line of so many weights.
+---@param length integer
+---@return integer
+function scheme:groups(length) end
+
+---The group size in elements for lines of that length.
+---@param length integer
+---@return integer
+function scheme:group_elements(length) end
+
+---Short text for tables: "int4 asym g32".
+---@return string
+function scheme:label() end
+
+---A plain table that rondo.scheme.from makes the same scheme of.
+---@return table
+function scheme:totable() end
+
+---The scheme for a weight that is stored [in, out].
+---@return rondo.scheme
+function scheme:transposed() end
+
+---The scheme in the words of rondo.rtn: bits, group_size, scheme, data_type, full_range, group_dim.
+---@return table
+function scheme:reference() end
+
+---Why nothing can be quantized with this scheme, or nil.
+---@param packed boolean whether the packed format is wanted
+---@return string?
+function scheme:refusal(packed) end
+
+---Integers of 2 bits, in groups of 128.
+---@type rondo.scheme
+rondo.int2 = nil
+
+---Integers of 3 bits, in groups of 128.
+---@type rondo.scheme
+rondo.int3 = nil
+
+---Integers of 4 bits, in groups of 128.
+---@type rondo.scheme
+rondo.int4 = nil
+
+---Integers of 5 bits, in groups of 128.
+---@type rondo.scheme
+rondo.int5 = nil
+
+---Integers of 6 bits, in groups of 128.
+---@type rondo.scheme
+rondo.int6 = nil
+
+---Integers of 8 bits, a scale for each row.
+---@type rondo.scheme
+rondo.int8 = nil
+
+---The 4-bit codebook of QLoRA.
+---@type rondo.scheme
+rondo.nf4 = nil
+
+---The reference's 4-bit floats.
+---@type rondo.scheme
+rondo.fp4 = nil
+
+---The 4-bit floats of OCP's MX formats.
+---@type rondo.scheme
+rondo.e2m1 = nil
+
+---Leaves a tensor as it is.
+---@type rondo.scheme
+rondo.keep = nil
+
+---Schemes by other ways than their names.
+---@class rondo.schemes
+rondo.scheme = {}
+
+---All schemes with their defaults, by type.
+---@type table<string, rondo.scheme>
+rondo.scheme.types = {}
+
+---The names of the codebooks.
+---@type string[]
+rondo.scheme.float_types = {}
+
+---"int" and the names of the codebooks.
+---@type string[]
+rondo.scheme.data_types = {}
+
+---A scheme of a plain table: type, and options; see scheme:totable.
+---@param given table
+---@return rondo.scheme
+function rondo.scheme.from(given) end
+
+---A scheme in the words of rondo.rtn.
+---@param fields table bits, data_type, scheme, full_range, group_size, group_dim, ratio, clip,
+---scale_dtype
+---@return rondo.scheme
+function rondo.scheme.of_reference(fields) end
+
+---Whether a scheme of this type is a field of rondo.
+---@param name string
+---@return boolean
+function rondo.scheme.is_named(name) end
+
+---Whether a value is a scheme.
+---@param value any
+---@return boolean
+function rondo.scheme.is(value) end
+
+---Makes a recipe: a list of rules, of which the first that matches a tensor decides what becomes of
+---it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme }, { function (layer)
+----> boolean, scheme }, a function (layer) -> scheme or nil, or another recipe. Fields: name,
+---otherwise (a scheme), transform, policy, revise, fused, options with rules; docs/recipes.md.
+---A recipe with options is called with them.
+---@param rules table
+---@return rondo.recipe
+function rondo.recipe(rules) end
+
+---What rondo.recipe makes; nobody can change one.
+---@class rondo.recipe
+
+---A tensor of a plan as the functions of a recipe see it; it has whatever else a layer of
+---model:layers() has.
+---@class rondo.recipe.layer
+---@field name string the module's path; of a tensor that is no layer's, its name
+---@field tensor_name string
+---@field kind string q, k, v, o, gate, up, down, linear, expert, router, head, embedding, norm, bias
+---or other
+---@field part string? q, k, v, o, gate, up or down, of experts, too
+---@field shape integer[]
+---@field rank integer
+---@field dtype string
+---@field depth integer? the number of the layer it is in, from 0
+---@field depth_count integer? how many such layers there are
+---@field tied boolean whether another module uses the same tensor
+---@field transposed boolean stored [in, out]
+---@field quantized boolean whether it is packed
+---@field weight rondo.tensor read when it is asked for
+local recipe_layer = {}
+
+---Statistics of the weight: count, nans, infinities, zeros, mean, std, min, max, absmax.
+---@return table
+function recipe_layer:stats() end
+
+---What quantizing with a scheme would lose: the sum of squared differences over the sum of squares.
+---@param by rondo.scheme
+---@return number
+function recipe_layer:loss(by) end
+
+---Ways to choose schemes that look at all layers at once, for the field policy of a recipe.
+---@class rondo.policies
+rondo.policy = {}
+
+---Chooses so that the summed relative error is the least that can be found within a size.
+---@param given rondo.policy.budget.options
+---@return fun(plan: table) policy
+function rondo.policy.budget(given) end
+
+---@class rondo.policy.budget.options
+---@field bits? number of a weight, on average, scales and zero points counted
+---@field bytes? integer of all weight files; either this or bits
+---@field choices rondo.scheme[]
+---@field sensitivity? fun(layer: rondo.recipe.layer): number a factor for the layer's error
 
 return rondo

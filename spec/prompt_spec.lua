@@ -418,6 +418,8 @@ describe("the documentation", function()
       ["rondo.plan.options"] = function(o) rondo.plan(model, o) end,
       ["rondo.quantize.options"] = function(o) rondo.quantize(model, out, o) end,
       ["rondo.save.options"] = function(o) model:save(out, o) end,
+      ["rondo.map.options"] = function(o) model:map(print, o) end,
+      ["rondo.policy.budget.options"] = function(o) rondo.policy.budget(o) end,
       ["rondo.rtn.rtn_quantize.options"] = function(o) rondo.rtn.rtn_quantize(model, o) end,
       ["rondo.plot.options"] = function(o) rondo.plot.sparkline({ 1 }, o) end,
       ["rondo.plot.histogram.options"] = function(o) rondo.plot.histogram({ 1 }, o) end,
