@@ -202,48 +202,61 @@ static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t co
   }
 }
 
-/* Losses of m values, which are in s->x, of one group: at all ratios, added to loss; or of the
- * params that were found, added to loss[r]. */
-static void part_losses(job *j, scratch *s, line x, int64_t segment, int64_t col, int64_t m,
-                        double *loss, size_t r) {
-  const rondo_kernels *k = j->q->kernels;
-  const rondo_losses *wanted = j->losses;
-  const float *weight = j->tile->weight == NULL ? NULL : j->tile->weight + col;
-  double errors[RONDO_ERROR_BLOCK];
-  if (rondo_job_at_ratios(j)) {
-    int64_t size = j->q->group_size;
-    int64_t group = position_of(j, col) / size - position_of(j, segment) / size;
-    k->group_losses(j->q->grid, s->x, weight, (size_t)m, s->low[group], s->high[group],
-                    wanted->ratios, wanted->count, loss);
-    return;
-  }
-  quantize_span(j, s, x, segment, col, m, s->y, s->codes);
-  k->power_errors(s->x, s->y, weight, (size_t)m, wanted->power, errors);
-  loss[r] += k->sum_f64(errors, (size_t)m);
+/* Where the losses of the group at a place are added: total, unless they are wanted by group. */
+static double *loss_of(const job *j, int64_t row, int64_t col, double *total) {
+  if (j->losses->groups == NULL) return total;
+  return j->losses->groups + param_index(j, row, col) * (int64_t)j->losses->count;
 }
 
-/* total: where losses are added that are not wanted by group. */
-static void segment_losses(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n,
-                           double *total, size_t r) {
-  int64_t size = j->q->group_size, most = rondo_job_at_ratios(j) ? j->piece : RONDO_ERROR_BLOCK;
-  double *groups = j->losses->groups;
+/* Columns from col on, at most n, that are in one group. */
+static int64_t within_group(const job *j, int64_t col, int64_t n) {
+  return smallest(j->q->group_size - position_of(j, col) % j->q->group_size, n);
+}
+
+/* At all ratios. */
+static void losses_at_ratios(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n,
+                             double *total) {
+  const rondo_kernels *k = j->q->kernels;
+  const float *weight = j->tile->weight == NULL ? NULL : j->tile->weight + col;
   for (int64_t done = 0; done < n;) {
-    int64_t position = position_of(j, col + done);
-    int64_t m = smallest(smallest(size - position % size, n - done), most);
-    int64_t at = groups == NULL ? 0 : param_index(j, row, col + done) * (int64_t)j->losses->count;
-    j->q->kernels->to_f32[x.dtype](skip(x, done), s->x, (size_t)m);
-    part_losses(j, s, x, col, col + done, m, groups == NULL ? total : groups + at, r);
+    int64_t m = smallest(within_group(j, col + done, n - done), j->piece);
+    int64_t group = touched(j, col, done + 1) - 1;
+    k->to_f32[x.dtype](skip(x, done), s->x, (size_t)m);
+    k->group_losses(j->q->grid, s->x, weight == NULL ? NULL : weight + done, (size_t)m,
+                    s->low[group], s->high[group], j->losses->ratios, j->losses->count,
+                    loss_of(j, row, col + done, total));
     done += m;
+  }
+}
+
+/* Those of the params that were found, ratio r. */
+static void losses_of_values(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n,
+                             double *total, size_t r) {
+  const rondo_kernels *k = j->q->kernels;
+  double errors[RONDO_ERROR_BLOCK];
+  for (int64_t at = 0; at < n; at += RONDO_ERROR_BLOCK) {
+    int64_t m = smallest(RONDO_ERROR_BLOCK, n - at), part;
+    const float *weight = j->tile->weight == NULL ? NULL : j->tile->weight + col + at;
+    quantize_span(j, s, x, col, col + at, m, s->y, s->codes);
+    k->to_f32[x.dtype](skip(x, at), s->x, (size_t)m);
+    k->power_errors(s->x, s->y, weight, (size_t)m, j->losses->power, errors);
+    for (int64_t done = 0; done < m; done += part) {
+      part = within_group(j, col + at + done, m - done);
+      loss_of(j, row, col + at + done, total)[r] += k->sum_f64(errors + done, (size_t)part);
+    }
   }
 }
 
 static void losses_of_row(job *j, scratch *s, line x, int64_t row, int64_t col, int64_t n,
                           double *total) {
-  size_t rounds = rondo_job_at_ratios(j) ? 1 : j->losses->count;
-  for (size_t r = 0; r < rounds; r++) {
-    bool divide;
+  bool at_ratios = rondo_job_at_ratios(j), divide;
+  for (size_t r = 0; r < (at_ratios ? 1 : j->losses->count); r++) {
     if (!segment_params(j, s, row, col, n, rondo_job_ratio(j, r), &divide)) return;
-    segment_losses(j, s, x, row, col, n, total, r);
+    if (at_ratios) {
+      losses_at_ratios(j, s, x, row, col, n, total);
+    } else {
+      losses_of_values(j, s, x, row, col, n, total, r);
+    }
   }
 }
 

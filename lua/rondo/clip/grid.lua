@@ -2,9 +2,9 @@
 -- the least error: for each group, for a row of groups together, or one for the whole tensor. The
 -- last is the reference's search.
 
-local AT_ONCE = 8 -- ratios: the core computes many side by side, but memory is bounded
+local MOST = 1 << 22 -- errors in memory at a time
 
--- Losses of the groups that share a ratio, in a shape that spreads over all groups.
+-- Errors of the groups that share a ratio, in a shape that spreads over all groups.
 local function shared(losses, over, scheme)
   if over == "group" then return losses end
   if over == "row" then return losses:sum(scheme.group_dim == 0 and 1 or 2, { keep = true }) end
@@ -14,18 +14,19 @@ end
 return require("rondo.strategy").new("grid", { steps = 40, divisions = 200, over = "group" },
                                      function(weight, scheme, options)
   local best, least = scheme:ratios(weight, 1), nil
-  for first = 0, options.steps - 1, AT_ONCE do
+  local groups = best.shape[1] * best.shape[2]
+  local together = math.max(8, MOST // math.max(groups, 1)) -- the core does many side by side
+  for first = 0, options.steps - 1, together do
     local candidates = {}
-    for i = first, math.min(first + AT_ONCE, options.steps) - 1 do
+    for i = first, math.min(first + together, options.steps) - 1 do
       candidates[#candidates + 1] = 1 - i / options.divisions
     end
     local losses = shared(scheme:losses(weight, candidates), options.over, scheme)
-    for i, ratio in ipairs(candidates) do
-      local loss = losses[(":, :, %d"):format(i)]
-      local better = least and loss:lt(least)
-      best = better and better:pick(ratio, best) or best
-      least = better and better:pick(loss, least) or loss
-    end
+    local ratios = ((losses:argmin(3):to "f64" + (first - 1)) / options.divisions):neg() + 1
+    local lowest = options.steps > together and losses:min(3) or nil
+    local better = least and lowest:lt(least)
+    best = better and better:pick(ratios, best) or ratios
+    least = better and better:pick(lowest, least) or lowest
   end
-  return best
+  return (scheme:ratios(weight, 1) * best):to "f32"
 end)
