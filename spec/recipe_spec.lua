@@ -148,6 +148,42 @@ describe("the rules of a recipe", function()
     assert.matches("zero points that are no integers", message)
   end)
 
+  it("refuse answers of functions that are no schemes", function()
+    for text, rules in pairs {
+      ["function at recipe_spec.lua:%d+ gives a scheme or nil, not a string"] =
+        { function() return "int4" end },
+      ["revise gives a scheme or nil, not a boolean"] =
+        { { "*", int4 }, revise = function() return true end },
+      ["policy gives a scheme or nil, not a number"] =
+        { { "*", int4 }, policy = function(p) p.layers[1].scheme = 4 end },
+    } do
+      assert.matches(text, refused(plan, llama(1), rules))
+    end
+  end)
+
+  it("let a policy choose for partners together", function()
+    local seen = {}
+    local rows = plan(llama(2), { { "*_proj", int4 }, otherwise = keep, policy = function(p)
+      for _, unit in ipairs(p.units) do
+        seen[#seen + 1] = #unit
+        for _, entry in ipairs(unit) do
+          if entry.layer.part == "gate" or entry.layer.part == "up" then
+            entry.scheme, entry.text = int3, "mine"
+          end
+        end
+      end
+      assert.equal(14, #p.layers)
+      -- 8x8 weights: a word of 32 bits for each row, and a scale of 32
+      assert.equal(8 * 4 + 8 * 4, p.bytes(p.layers[1], int4))
+      assert.equal(8 * 8 * 4, p.bytes(p.layers[1], keep))
+    end })
+    table.sort(seen)
+    assert.same({ 1, 1, 1, 1, 2, 2, 3, 3 }, seen)
+    assert.same({ "int3 sym g128", "mine" },
+      { rows["layers.1.mlp.gate_proj"].scheme, rows["layers.1.mlp.gate_proj"].rule })
+    assert.equal("*_proj", rows["layers.1.mlp.down_proj"].rule)
+  end)
+
   it("are checked where they are written", function()
     for text, rules in pairs {
       ["rule 2: malformed pattern 'a{'"] = { { "a", keep }, { "a{", keep } },
