@@ -101,7 +101,7 @@ describe("model:map", function()
     local function twice(_, t) return t * 2 end
     local function more(_, t) return t + 1 end
     local recipe = rondo.recipe { { "fc", rondo.int4 { group_size = 8 } },
-                                  transform = { twice, more } }
+                                  transform = { twice, { more, by = "rows" } } }
     local out = models.temporary() .. "/out"
     assert(rondo.quantize(model, out, { recipe = recipe }))
     local expected = rondo.rtn.quant_weight(model["layers.0.fc.weight"] * 2 + 1,

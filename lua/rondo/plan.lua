@@ -489,7 +489,9 @@ function plan.make(model, given, level, where, reference)
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
-  for _, f in ipairs(recipe_of.body(o.recipe).transform or {}) do model = model:map(f) end
+  for _, step in ipairs(recipe_of.body(o.recipe).transform or {}) do
+    model = model:map(step[1], step[2])
+  end
   local planned = new(model, o)
   decide_all(planned, (where or "plan") .. (o.named and ": " .. o.named or ""))
   local made, message, code = finish(planned)

@@ -20,8 +20,8 @@
 -- Fields besides:
 --   name        for messages and reports
 --   otherwise   the scheme of tensors that no rule matches; without it they are an error
---   transform   function (name, tensor) -> tensor or nil, or a list of such: what is done to the
---               tensors before; see model:map
+--   transform   what is done to the tensors before: a list of functions (name, tensor) -> tensor or
+--               nil, or of { function, by = "rows" }; see model:map
 --   policy      function (plan): chooses schemes knowing all layers; see rondo.policy
 --   revise      function (scheme, layer) -> scheme or nil: has the last word on a layer that is
 --               quantized, and may look at its weight
@@ -102,19 +102,23 @@ local function is_callable(value)
   return type(value) == "function" and value or nil
 end
 
+-- A list of { function, options of model:map }.
 local function check_transform(value)
-  if type(value) == "function" then return { value } end
   if type(value) ~= "table" or #value == 0 then return nil end
-  for _, f in ipairs(value) do
+  local list = {}
+  for i, item in ipairs(value) do
+    local f, given = item, nil
+    if type(item) == "table" then f, given = item[1], { by = item.by } end
     if type(f) ~= "function" then return nil end
+    list[i] = { f, given }
   end
-  return value
+  return list
 end
 
 local said = {
   otherwise = { kind = "custom", says = "a scheme",
                 check = function(value) return scheme_of.is(value) and value or nil end },
-  transform = { kind = "custom", says = "a function or a list of functions",
+  transform = { kind = "custom", says = "a list of functions or { function, by = \"rows\" }",
                 check = check_transform },
   policy = { kind = "custom", says = "a function", check = is_callable },
   revise = { kind = "custom", says = "a function", check = is_callable },
