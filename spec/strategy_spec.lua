@@ -427,3 +427,21 @@ describe("a strategy of 15 lines", function()
     assert.equal(layers, better)
   end)
 end)
+
+describe("docs/strategies.md", function()
+  it("prints what it says", function()
+    local lines, expected, printed = {}, {}, {}
+    for line in io.lines "docs/strategies.md" do
+      lines[#lines + 1] = line:match "^    (.*)$" or ""
+      expected[#expected + 1] = line:match "^    .*%-%-> (.*)$"
+    end
+    local env = setmetatable({ print = function(...)
+      local parts = table.pack(...)
+      for i = 1, parts.n do parts[i] = tostring(parts[i]) end
+      printed[#printed + 1] = table.concat(parts, "\t")
+    end }, { __index = _G })
+    assert(load(table.concat(lines, "\n"), "=docs/strategies.md", "t", env))()
+    assert.is_true(#expected > 15)
+    assert.same(expected, printed)
+  end)
+end)
