@@ -343,14 +343,16 @@ static void check_nibbles_case(results *r, const rondo_grid *grid, values kind, 
 
 static void check_nibbles(results *r) {
   static const size_t groups[] = {32, 64, 96, 128, 256, 1024, 4096};
-  rondo_grid kinds[3];
+  rondo_grid kinds[5];
   rondo_grid_make(&kinds[0], "int", 4, true, false, NULL);
   rondo_grid_make(&kinds[1], "int", 4, true, true, NULL);
   rondo_grid_make(&kinds[2], "int", 4, false, false, NULL);
-  for (int i = 0; i < 3 * 7 * KINDS; i++) {
-    size_t group = groups[i / 3 % 7], n = (1 + next() % 40) * RONDO_NIBBLE_BLOCK;
+  rondo_grid_make(&kinds[3], "nf4", 4, true, false, NULL);
+  rondo_grid_make(&kinds[4], "fp4", 4, true, false, NULL);
+  for (int i = 0; i < 5 * 7 * KINDS; i++) {
+    size_t group = groups[i / 5 % 7], n = (1 + next() % 40) * RONDO_NIBBLE_BLOCK;
     size_t first = next() % (group / RONDO_NIBBLE_BLOCK) * RONDO_NIBBLE_BLOCK;
-    check_nibbles_case(r, &kinds[i % 3], (values)(i / 21), first, n, group);
+    check_nibbles_case(r, &kinds[i % 5], (values)(i / 35), first, n, group);
   }
 }
 

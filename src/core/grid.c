@@ -40,13 +40,9 @@ static const codebook codebooks[] = {
      {15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7}},
 };
 
-/* Lays the cuts out for a binary search over 16 ranks. */
-static void fill_levels(rondo_cuts *cuts) {
-  for (int level = 0; level < 4; level++) {
-    int step = 16 >> level; /* ranks below the node */
-    for (int node = 0; node < 1 << level; node++) {
-      cuts->level[level][node] = cuts->rising[node * step + step / 2 - 1];
-    }
+static void fill_quarters(rondo_cuts *cuts) {
+  for (int k = 0; k < 3; k++) {
+    for (int q = 0; q < 4; q++) cuts->within[k][-q & 3] = cuts->rising[4 * q + k];
   }
 }
 
@@ -61,7 +57,7 @@ static void fill_codebook(rondo_grid *grid, const codebook *book) {
     grid->decode[book->code[i] & 15] = (float)book->value[i];
     if (i > 0) grid->cuts.rising[i - 1] = (float)((book->value[i - 1] + book->value[i]) * 0.5);
   }
-  fill_levels(&grid->cuts);
+  fill_quarters(&grid->cuts);
 }
 
 static void fill_integers(rondo_grid *grid, int bits, bool symmetric, bool full_range) {

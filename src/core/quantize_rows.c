@@ -147,8 +147,7 @@ static bool takes_nibbles(const job *j, const scratch *s, line x, int64_t col, i
   bool nibbles = p->bits == 4 && p->fields * 4 == p->word_bytes * 8 && n % p->fields == 0;
   bool blocks = j->q->group_size % RONDO_NIBBLE_BLOCK == 0 && n % RONDO_NIBBLE_BLOCK == 0 &&
                 position_of(j, col) % RONDO_NIBBLE_BLOCK == 0;
-  bool plain = x.dtype == RONDO_BF16 && j->q->grid->kind != RONDO_CODEBOOK && !divide &&
-               j->tile->scales == NULL && s->stored == s->scale;
+  bool plain = x.dtype == RONDO_BF16 && !divide && j->tile->scales == NULL && s->stored == s->scale;
   return nibbles && blocks && plain && out->codes == NULL && out->values == NULL &&
          j->tile->weight == NULL;
 }

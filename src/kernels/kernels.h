@@ -29,10 +29,10 @@ typedef enum rondo_grid_kind {
 } rondo_grid_kind;
 
 /* The cuts between up to 16 rising values, infinite where there are fewer: in rising order, and by
- * the levels of a binary search (level[k][r]: the cut that a value of rank r meets at level k). */
+ * quarters, which three of them divide. within[k][-q & 3] is cut k of quarter q. */
 typedef struct rondo_cuts {
   float rising[15];
-  float level[4][8];
+  float within[3][4];
 } rondo_cuts;
 
 /* A number grid, ready for use; made by rondo_grid_make (core/grid.h). */
@@ -136,7 +136,7 @@ typedef struct rondo_kernels {
   /* Codes of 4 bits of n bf16 values, two a byte, the first in the low half, and squared_error's
    * sums unless they are NULL: quantize_groups, pack_words and squared_error in one. x begins at
    * value `first` of its groups, whose inverses are no NaN; first, n and group are multiples of
-   * RONDO_NIBBLE_BLOCK; the grid is one of integers. NULL in tables that gain nothing by it. */
+   * RONDO_NIBBLE_BLOCK. NULL in tables that gain nothing by it. */
   void (*quantize_nibbles)(const rondo_grid *grid, const void *x, size_t first, size_t n,
                            size_t group, rondo_params p, uint8_t *out, double *sums);
 

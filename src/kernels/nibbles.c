@@ -10,30 +10,43 @@ typedef struct {
   v_octet error[2], norm[2];
 } split_lanes;
 
-/* The integers code - zero of SPLIT values, not clamped; |q| is at most 2^28 (see inverses). */
-TEMPLATE vi split_codes(vf x, vf scale, vf inverse) {
-  return v_to_int(quotient(x, scale, inverse, false));
-}
-
-/* The same clamped, with the error. */
-TEMPLATE vi split_errors(vf x, vf scale, vf inverse, vf low, vf high, v_octet *error,
-                         v_octet *norm) {
-  vf code = v_round(v_min(v_max(quotient(x, scale, inverse, false), low), high));
-  vf d = x - scale * code;
-  v_add_octets(error, d * d);
-  v_add_octets(norm, x * x);
-  return v_to_int(code);
-}
-
 /* What the values of a group have in common. */
 typedef struct {
+  rondo_grid_kind kind; /* a constant where it is inlined */
   vf scale, inverse, low, high;
   v_nibble_bounds bounds;
 } nibble_group;
 
+/* The integers code - zero of WIDTH values, not clamped (|q| is at most 2^28, see inverses), or the
+ * ranks of a codebook. */
+TEMPLATE vi split_codes(const rondo_grid *grid, const nibble_group *g, vf x) {
+  vf q = quotient(x, g->scale, g->inverse, false);
+  return g->kind == RONDO_CODEBOOK ? v_rank(&grid->cuts, q) : v_to_int(q);
+}
+
+/* The same clamped, with the error. */
+TEMPLATE vi split_errors(const rondo_grid *grid, const nibble_group *g, vf x, v_octet *error,
+                         v_octet *norm) {
+  vf q = quotient(x, g->scale, g->inverse, false), y;
+  vi code;
+  if (g->kind == RONDO_CODEBOOK) {
+    code = v_rank(&grid->cuts, q);
+    y = v_pick(grid->value, code) * g->scale;
+  } else {
+    q = v_round(v_min(v_max(q, g->low), g->high));
+    code = v_to_int(q);
+    y = g->scale * q;
+  }
+  vf d = x - y;
+  v_add_octets(error, d * d);
+  v_add_octets(norm, x * x);
+  return code;
+}
+
 TEMPLATE nibble_group nibble_params(const rondo_grid *grid, rondo_grid_kind kind, float scale,
                                     float zero, float inverse) {
   nibble_group g;
+  g.kind = kind;
   g.scale = v_set(scale);
   g.inverse = v_set(inverse);
   g.low = v_set(grid->low) - v_set(zero);
@@ -43,23 +56,25 @@ TEMPLATE nibble_group nibble_params(const rondo_grid *grid, rondo_grid_kind kind
 }
 
 /* BLOCK values into BLOCK / 2 bytes. */
-TEMPLATE void nibble_block(const nibble_group *g, rondo_grid_kind kind, const uint16_t *x,
+TEMPLATE void nibble_block(const rondo_grid *grid, const nibble_group *g, const uint16_t *x,
                            uint8_t *out, split_lanes *sums) {
   vi even[BLOCK / 2 / WIDTH], odd[BLOCK / 2 / WIDTH];
   for (int k = 0; k < BLOCK / 2 / WIDTH; k++) {
     vf a, b;
     v_split(x + 2 * WIDTH * k, &a, &b);
     if (sums == NULL) {
-      even[k] = split_codes(a, g->scale, g->inverse);
-      odd[k] = split_codes(b, g->scale, g->inverse);
+      even[k] = split_codes(grid, g, a);
+      odd[k] = split_codes(grid, g, b);
     } else {
-      even[k] =
-          split_errors(a, g->scale, g->inverse, g->low, g->high, &sums->error[0], &sums->norm[0]);
-      odd[k] =
-          split_errors(b, g->scale, g->inverse, g->low, g->high, &sums->error[1], &sums->norm[1]);
+      even[k] = split_errors(grid, g, a, &sums->error[0], &sums->norm[0]);
+      odd[k] = split_errors(grid, g, b, &sums->error[1], &sums->norm[1]);
     }
   }
-  v_nibbles(out, even, odd, &g->bounds, kind == RONDO_ASYMMETRIC);
+  if (g->kind == RONDO_CODEBOOK) {
+    v_rank_nibbles(out, even, odd, grid->code);
+  } else {
+    v_nibbles(out, even, odd, &g->bounds, g->kind == RONDO_ASYMMETRIC);
+  }
 }
 
 /* A block of columns whose sum needs care, once more. */
@@ -88,7 +103,7 @@ TEMPLATE void nibble_row(const rondo_grid *grid, rondo_grid_kind kind, const uin
       size_t stop = left < end - i ? i + left : end;
       left -= stop - i;
       for (; i < stop; i += BLOCK) {
-        nibble_block(&g, kind, x + i, out + i / 2, sums == NULL ? NULL : &lanes);
+        nibble_block(grid, &g, x + i, out + i / 2, sums == NULL ? NULL : &lanes);
       }
       if (left == 0) {
         left = group;
@@ -120,6 +135,8 @@ KERNEL void quantize_nibbles(const rondo_grid *grid, const void *x, size_t first
                              size_t group, rondo_params p, uint8_t *out, double *sums) {
   if (grid->kind == RONDO_SYMMETRIC) {
     nibbles_as(grid, RONDO_SYMMETRIC, x, first, n, group, p, out, sums);
+  } else if (grid->kind == RONDO_CODEBOOK) {
+    nibbles_as(grid, RONDO_CODEBOOK, x, first, n, group, p, out, sums);
   } else {
     nibbles_as(grid, RONDO_ASYMMETRIC, x, first, n, group, p, out, sums);
   }

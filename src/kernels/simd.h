@@ -190,16 +190,22 @@ static inline vf v_pick(const float *table, vi index) {
   return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table));
 }
 
+/* Takes 1 off the counts where x exceeds the cut. */
+static inline vi v_count_above(vi count, vf x, vf cut) {
+  __mmask16 above = _mm512_cmp_ps_mask(x, cut, _CMP_GT_OQ);
+  return _mm512_mask_sub_epi32(count, above, count, _mm512_set1_epi32(1));
+}
+
+/* Counts are negative until the end; two bits of them choose within a quarter. */
 static inline vi v_rank(const rondo_cuts *cuts, vf x) {
-  __mmask16 upper = _mm512_cmp_ps_mask(x, v_set(cuts->level[0][0]), _CMP_GT_OQ);
-  vi rank = _mm512_maskz_set1_epi32(upper, 1);
-  for (int level = 1; level < 4; level++) {
-    vf table = _mm512_castps256_ps512(_mm256_loadu_ps(cuts->level[level]));
-    __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_permutexvar_ps(rank, table), _CMP_GT_OQ);
-    vi twice = _mm512_add_epi32(rank, rank);
-    rank = _mm512_mask_add_epi32(twice, above, twice, _mm512_set1_epi32(1));
+  vi quarter = _mm512_setzero_si512();
+  for (int i = 3; i < 15; i += 4) quarter = v_count_above(quarter, x, v_set(cuts->rising[i]));
+  vi rank = _mm512_slli_epi32(quarter, 2);
+  for (int k = 0; k < 3; k++) {
+    vf table = _mm512_broadcast_f32x4(_mm_loadu_ps(cuts->within[k]));
+    rank = v_count_above(rank, x, _mm512_permutevar_ps(table, quarter));
   }
-  return rank;
+  return _mm512_sub_epi32(_mm512_setzero_si512(), rank);
 }
 
 #define V_HAS_RAW 1
@@ -283,6 +289,14 @@ static inline void v_nibbles(uint8_t *out, const vi *even, const vi *odd, const 
   __m128i upper = _mm_slli_epi16(v_half_bytes(odd[0], b, has_zero), 4);
   __m128i bytes = _mm_or_si128(v_half_bytes(even[0], b, has_zero), upper);
   _mm_storeu_si128((__m128i *)out, bytes);
+}
+
+static inline void v_rank_nibbles(uint8_t *out, const vi *even, const vi *odd,
+                                  const uint8_t *table) {
+  __m128i codes = _mm_and_si128(_mm_loadu_si128((const __m128i *)table), _mm_set1_epi8(0x0f));
+  __m128i low = _mm_shuffle_epi8(codes, _mm512_cvtepi32_epi8(even[0]));
+  __m128i high = _mm_shuffle_epi8(codes, _mm512_cvtepi32_epi8(odd[0]));
+  _mm_storeu_si128((__m128i *)out, _mm_or_si128(low, _mm_slli_epi16(high, 4)));
 }
 
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
@@ -390,15 +404,23 @@ static inline vf v_pick(const float *table, vi index) {
   return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
 }
 
+/* -1 where x exceeds the cut. */
+static inline vi v_above(vf x, vf cut) {
+  return _mm256_castps_si256(_mm256_cmp_ps(x, cut, _CMP_GT_OQ));
+}
+
+/* Counts are negative until the end; two bits of them choose within a quarter. */
 static inline vi v_rank(const rondo_cuts *cuts, vf x) {
-  vi upper = _mm256_castps_si256(_mm256_cmp_ps(x, v_set(cuts->level[0][0]), _CMP_GT_OQ));
-  vi rank = _mm256_srli_epi32(upper, 31);
-  for (int level = 1; level < 4; level++) {
-    vf cut = _mm256_permutevar8x32_ps(_mm256_loadu_ps(cuts->level[level]), rank);
-    vi above = _mm256_castps_si256(_mm256_cmp_ps(x, cut, _CMP_GT_OQ)); /* -1 where it is */
-    rank = _mm256_sub_epi32(_mm256_add_epi32(rank, rank), above);
+  vi quarter = v_above(x, v_set(cuts->rising[3]));
+  quarter = _mm256_add_epi32(quarter, v_above(x, v_set(cuts->rising[7])));
+  quarter = _mm256_add_epi32(quarter, v_above(x, v_set(cuts->rising[11])));
+  vi rank = _mm256_slli_epi32(quarter, 2);
+  for (int k = 0; k < 3; k++) {
+    vf table = _mm256_broadcast_ps((const __m128 *)cuts->within[k]);
+    vf cut = _mm256_permutevar_ps(table, quarter);
+    rank = _mm256_add_epi32(rank, v_above(x, cut));
   }
-  return rank;
+  return _mm256_sub_epi32(_mm256_setzero_si256(), rank);
 }
 
 #define V_HAS_RAW 1
@@ -465,16 +487,31 @@ static inline void v_add_octets(v_octet *sum, vf v) {
 }
 
 /* Bytes by lane: even 0-7, 16-23, odd 0-7, 16-23 | even 8-15, 24-31, odd 8-15, 24-31. */
-static inline void v_nibbles(uint8_t *out, const vi *even, const vi *odd, const v_nibble_bounds *b,
-                             bool has_zero) {
-  vi v =
-      _mm256_packs_epi16(_mm256_packs_epi32(even[0], even[1]), _mm256_packs_epi32(odd[0], odd[1]));
-  v = _mm256_min_epi8(_mm256_max_epi8(v, b->low), b->high);
-  if (has_zero) v = _mm256_add_epi8(v, b->zero);
+static inline vi v_split_bytes(const vi *even, const vi *odd) {
+  return _mm256_packs_epi16(_mm256_packs_epi32(even[0], even[1]),
+                            _mm256_packs_epi32(odd[0], odd[1]));
+}
+
+/* Joins the low halves of such bytes. */
+static inline void v_join_nibbles(uint8_t *out, vi v) {
   v = _mm256_and_si256(v, _mm256_set1_epi8(0x0f));
   v = _mm256_or_si256(v, _mm256_slli_epi16(_mm256_srli_si256(v, 8), 4));
   v = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0));
   _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(v));
+}
+
+static inline void v_nibbles(uint8_t *out, const vi *even, const vi *odd, const v_nibble_bounds *b,
+                             bool has_zero) {
+  vi v = v_split_bytes(even, odd);
+  v = _mm256_min_epi8(_mm256_max_epi8(v, b->low), b->high);
+  if (has_zero) v = _mm256_add_epi8(v, b->zero);
+  v_join_nibbles(out, v);
+}
+
+static inline void v_rank_nibbles(uint8_t *out, const vi *even, const vi *odd,
+                                  const uint8_t *table) {
+  vi codes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+  v_join_nibbles(out, _mm256_shuffle_epi8(codes, v_split_bytes(even, odd)));
 }
 
 #else
