@@ -1244,10 +1244,10 @@ function rondo.scheme.is_named(name) end
 ---@return boolean
 function rondo.scheme.is(value) end
 
----Makes a recipe: a list of rules, of which the first that matches a tensor decides what becomes of
----it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme }, { function (layer)
-----> boolean, scheme }, a function (layer) -> scheme or nil, or another recipe. Fields: name,
----otherwise (a scheme), transform, policy, revise, fused, options with rules; docs/recipes.md.
+---Makes a recipe: a list of rules, of which the first that matches a tensor decides what becomes
+---of it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme },
+---{ function (layer) -> boolean, scheme }, a function (layer) -> scheme or nil, or another recipe.
+---Fields: name, otherwise (a scheme), transform, policy, revise, fused, options with rules; docs/recipes.md.
 ---A recipe with options is called with them.
 ---@param rules table
 ---@return rondo.recipe
@@ -1261,8 +1261,8 @@ function rondo.recipe(rules) end
 ---@class rondo.recipe.layer
 ---@field name string the module's path; of a tensor that is no layer's, its name
 ---@field tensor_name string
----@field kind string q, k, v, o, gate, up, down, linear, expert, router, head, embedding, norm, bias
----or other
+---@field kind string q, k, v, o, gate, up, down, linear, expert, router, head, embedding, norm,
+---bias or other
 ---@field part string? q, k, v, o, gate, up or down, of experts, too
 ---@field shape integer[]
 ---@field rank integer

@@ -109,7 +109,8 @@ describe("the rules of a recipe", function()
       recipe = rondo.recipe { name = "thin", { "*_proj.weight", int4 },
                               { "embed_tokens|lm_head", keep } },
     })
-    assert.matches("recipe 'thin': no rule for model.norm.weight of .* and 3 other tensors", message)
+    assert.matches("recipe 'thin': no rule for model.norm.weight of .* and 3 other tensors",
+      message)
     assert.truthy(message:find('add { "norm.weight", rondo.keep }, { "input_layernorm.weight", '
       .. 'rondo.keep }, or otherwise = rondo.keep', 1, true), message)
   end)
