@@ -127,12 +127,34 @@ static uint64_t digest_step(uint64_t value, uint64_t word) {
   return value ^ value >> 29;
 }
 
-uint64_t rondo_digest(const void *bytes, size_t size) {
-  const unsigned char *s = bytes;
-  uint64_t value = digest_step(0x243f6a8885a308d3u, size);
+static uint64_t digest_start(size_t size) {
+  return digest_step(0x243f6a8885a308d3u, size);
+}
+
+/* All but the last piece are whole words. */
+static uint64_t digest_piece(uint64_t value, const unsigned char *s, size_t size, bool last) {
   for (; size >= 8; s += 8, size -= 8) value = digest_step(value, word_at(s, 8));
-  value = digest_step(value, word_at(s, size));
-  return digest_step(value, 0);
+  return last ? digest_step(digest_step(value, word_at(s, size)), 0) : value;
+}
+
+uint64_t rondo_digest(const void *bytes, size_t size) {
+  return digest_piece(digest_start(size), bytes, size, true);
+}
+
+bool rondo_file_digest(int fd, const char *shown, uint64_t offset, size_t size, uint64_t *digest,
+                       rondo_error *e) {
+  unsigned char piece[1 << 14];
+  uint64_t value = digest_start(size);
+  for (bool last = false; !last;) {
+    last = size <= sizeof piece;
+    size_t n = last ? size : sizeof piece;
+    if (!rondo_file_read(fd, shown, offset, piece, n, e)) return false;
+    value = digest_piece(value, piece, n, last);
+    offset += n;
+    size -= n;
+  }
+  *digest = value;
+  return true;
 }
 
 /* Appends the last bytes of text, so that out holds at most 280; "..." shows what is left out. */

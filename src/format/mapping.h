@@ -43,6 +43,10 @@ bool rondo_file_slurp(int dirfd, const char *name, const char *shown, size_t lim
  * bytes always changes it, others all but always. It notices change; it does not resist forgery. */
 uint64_t rondo_digest(const void *bytes, size_t size);
 
+/* The same of bytes of a file, which are not kept. */
+bool rondo_file_digest(int fd, const char *shown, uint64_t offset, size_t size, uint64_t *digest,
+                       rondo_error *e);
+
 /* The path directory .. name for messages: long ones lose their beginning, never the last 255
  * bytes. directory ends with a slash or is empty. */
 typedef struct rondo_path_excerpt {

@@ -354,17 +354,6 @@ void rondo_safetensors_free(rondo_safetensors *st) {
   *st = (rondo_safetensors){0};
 }
 
-bool rondo_safetensors_digest(int fd, const char *shown, uint32_t header_size, uint64_t *digest,
-                              rondo_error *e) {
-  char *header = malloc((size_t)header_size + 1);
-  if (header == NULL)
-    return rondo_fail(e, RONDO_MEMORY, "%s: not enough memory for the header", shown);
-  bool fine = rondo_file_read(fd, shown, 8, header, header_size, e);
-  if (fine) *digest = rondo_digest(header, header_size);
-  free(header);
-  return fine;
-}
-
 rondo_text rondo_safetensors_name(const rondo_safetensors *st, uint32_t i) {
   return (rondo_text){st->header + st->tensors[i].name, st->tensors[i].name_length};
 }

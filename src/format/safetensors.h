@@ -49,10 +49,6 @@ bool rondo_safetensors_read(rondo_safetensors *st, int fd, const char *shown, ui
                             rondo_error *e);
 void rondo_safetensors_free(rondo_safetensors *st);
 
-/* The digest alone, from the file as it is now. header_size as read before. */
-bool rondo_safetensors_digest(int fd, const char *shown, uint32_t header_size, uint64_t *digest,
-                              rondo_error *e);
-
 rondo_text rondo_safetensors_name(const rondo_safetensors *st, uint32_t i);
 
 /* Fills shape with the tensor's rank dimensions, each at least 0 and below 2^63. */
