@@ -223,7 +223,12 @@ end
 --- The scheme for a weight that is stored [in, out]: its groups run along the other dimension.
 function methods:transposed()
   local size = self.group_size
-  if self.type == "keep" or size == "tensor" then return self end
+  if self.type == "keep" then return self end
+  if self.importance then
+    error(tostring(self) .. ": importance goes by column; it has no meaning for a weight that is "
+      .. "stored [in, out]", 0)
+  end
+  if size == "tensor" then return self end
   if type(size) == "table" then return self { group_size = { size[2], size[1] } } end
   return self { group_dim = 1 - self.group_dim }
 end
