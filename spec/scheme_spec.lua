@@ -78,6 +78,7 @@ describe("a scheme", function()
       ["1 bit has no full range"] = function()
         rondo.scheme.from { type = "int1", full_range = true }
       end,
+      ["p must be a number above 0, not inf"] = function() int4 { p = math.huge } end,
       ["leave ratio out"] = function() int4 { ratio = 0.9, clip = "layer" } end,
       ["a symmetric scheme does not have"] = function() int4 { zero = "float" } end,
       ["keep takes no options"] = function() rondo.keep { group_size = 1 } end,

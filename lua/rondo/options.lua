@@ -3,7 +3,7 @@
 --
 -- A description is a table from option name to
 --   { kind = "integer", min =, max =, default = }    whole numbers
---   { kind = "number", above = | min =, max = }      any number but NaN; `above` is exclusive
+--   { kind = "number", above = | min =, max = }      any finite number; `above` is exclusive
 --   { kind = "boolean" }  { kind = "string" }  { kind = "table" }  { kind = "tensor" }
 --   { kind = "choice", choices = { ... } }           one of these strings
 --   { kind = "custom", check = f, says = "..." }     f(value) is the value to use, nil if unfit
@@ -41,7 +41,8 @@ function kinds.integer(rule, value)
 end
 
 function kinds.number(rule, value)
-  if type(value) == "number" and value == value and in_range(rule, value) then return value end
+  local finite = type(value) == "number" and math.abs(value) < math.huge
+  if finite and in_range(rule, value) then return value end
 end
 
 function kinds.boolean(_, value)
