@@ -1100,8 +1100,9 @@ function rondo.plot.heat(values, options) end
 ---@field symmetric boolean without a zero point; default true
 ---@field full_range boolean symmetric: scale by 2^(bits-1); default false
 ---@field ratio number clips every group to so much of its range; default 1
----@field clip string|rondo.strategy a search for the ratio: "none" (default), "layer" (one for the
----whole layer, as the reference does), or one of rondo.clip
+---a search for the ratio: "none" (default), "layer" (one for the whole layer, as the reference
+---does), or one of rondo.clip
+---@field clip string|rondo.strategy
 ---@field scale "f32"|"f16"|"bf16"|"e4m3"|"e8m0" the type that scales are stored in; default "f32"
 ---@field zero "integer"|"float" the kind of zero point; default "integer"
 ---@field double table? the scales quantized in turn: { bits, group_size, mean }

@@ -162,13 +162,14 @@ local is_filled = false
 
 local function fill()
   is_filled = true
-  local tensor = require("rondo.core").zeros { 1 }
+  local objects = { ["rondo.tensor"] = require("rondo.core").zeros { 1 },
+                    ["rondo.scheme"] = require("rondo").int4 }
   for _, entry in ipairs(docs.load().functions) do
     local value
     if not entry.class then
       value = docs.resolve(entry.name)
-    elseif entry.class == "rondo.tensor" then
-      value = tensor[entry.name:match ":(.*)$"]
+    elseif objects[entry.class] then
+      value = objects[entry.class][entry.name:match ":(.*)$"]
     end
     if value ~= nil then by_value[value] = entry end
   end
