@@ -156,6 +156,8 @@ describe("groups of a scheme", function()
       assert.is_true(scheme:losses(w, { scales = q.scales, zeros = q.zeros }) == losses)
     end
     refuses("are expected, not a number", rondo.int4.losses, rondo.int4, w, 1)
+    refuses("losses: ratios must be of shape {6, 1}, one for each group, not {2, 3}",
+            rondo.int4.losses, rondo.int4, w, core.full({ 2, 3 }, 1, "f32"))
   end)
 end)
 

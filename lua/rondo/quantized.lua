@@ -148,6 +148,19 @@ local function given_of(ratios)
   end
 end
 
+-- Raises unless what is given by group has a value for each group of the matrix.
+local function check_shapes(self, matrix, given, level)
+  local shape = params.shape(self, matrix.shape[1], matrix.shape[2])
+  for _, name in ipairs { "ratios", "scales", "zeros" } do
+    local tensor = given[name]
+    if tensor and (tensor.rank ~= 2 or tensor.shape[1] ~= shape[1]
+                   or tensor.shape[2] ~= shape[2]) then
+      error(("losses: %s must be of shape {%d, %d}, one for each group, not {%s}")
+        :format(name, shape[1], shape[2], table.concat(tensor.shape, ", ")), level + 1)
+    end
+  end
+end
+
 --- Errors by group: the sums of importance * |difference|^p (f64).
 -- @param ratios  clip ratios by group, as scheme:ratios makes them; or a list of ratios for all
 --                groups, then the result has a third dimension with an error for each; or
@@ -159,6 +172,7 @@ function methods:losses(weight, ratios)
     error("losses: ratios by group, a list of ratios, or { scales, zeros } are expected, not a "
       .. type(ratios), 2)
   end
+  check_shapes(self, matrix, given, 2)
   local losses, what, row, col = params.losses(matrix, self, given)
   if not losses then raise("losses", matrix, what, row, col, 2) end
   return losses
