@@ -121,8 +121,8 @@ rondo.clip.fine = nil
 ---@type rondo.strategy
 rondo.clip.percentile = nil
 
----Moves the ends of a range by themselves, each to the best of `steps` (20) factors from `low` (0.4)
----to 1: searches scale and zero point.
+---Moves the ends of a range by themselves, each to the best of `steps` (20) factors from `low`
+---(0.4) to 1: searches scale and zero point.
 ---@type rondo.strategy
 rondo.clip.mse = nil
 
@@ -1248,7 +1248,8 @@ function rondo.scheme.is(value) end
 ---Makes a recipe: a list of rules, of which the first that matches a tensor decides what becomes
 ---of it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme },
 ---{ function (layer) -> boolean, scheme }, a function (layer) -> scheme or nil, or another recipe.
----Fields: name, otherwise (a scheme), transform, policy, revise, fused, options with rules; docs/recipes.md.
+---Fields: name, otherwise (a scheme), transform, policy, revise, fused, options with rules; see
+---docs/recipes.md.
 ---A recipe with options is called with them.
 ---@param rules table
 ---@return rondo.recipe

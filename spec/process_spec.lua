@@ -57,7 +57,7 @@ describe("the process of a host", function()
         assert.truthy(call == nil, line)
       end
     end
-    assert.equal(2 * 2, threads) -- two hosts of three threads
+    assert.equal(2 * 3, threads) -- two hosts of three threads, and one more that writes in each
     assert.equal(2, whole)
   end)
 end)

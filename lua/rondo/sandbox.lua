@@ -14,7 +14,7 @@ local public = { ["rondo"] = true, ["rondo.rtn"] = true, ["rondo.safetensors"] =
                  ["rondo.scheme"] = true, ["rondo.compare"] = true, ["rondo.clip"] = true }
 
 local allowed = { "assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
-                  "rawlen", "rawset", "select", "tonumber", "tostring", "type", "xpcall",
+                  "rawlen", "select", "tonumber", "tostring", "type", "xpcall",
                   "_VERSION" }
 
 -- Steps that calls of C functions are charged for.
@@ -52,6 +52,16 @@ local function copy_module(module)
     result[name] = list and copy_module(value) or value
   end
   return result
+end
+
+-- What is shared with the host's other scripts (schemes, strategies) has a locked metatable, past
+-- which nothing may be set.
+local function own_rawset(t, key, value)
+  local meta = real_metatable(t)
+  if type(t) == "table" and meta ~= nil and rawget(meta, "__metatable") ~= nil then
+    error("rawset: a table with a locked metatable cannot be changed", 2)
+  end
+  return rawset(t, key, value)
 end
 
 -- The number of threads is the host's to choose.
@@ -207,6 +217,7 @@ end
 local function environment(charge)
   disarm()
   local globals = copy(_G, allowed)
+  globals.rawset = own_rawset
   globals.string, globals.table = copy_all(string), limited_table(charge)
   globals.math, globals.utf8 = copy_all(math), copy_all(utf8)
   globals.coroutine = copy_all(coroutine)

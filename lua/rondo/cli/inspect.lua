@@ -100,8 +100,8 @@ local function layer_columns(with_stats)
   return columns
 end
 
--- What all tensors come to: { elements, bytes, types, by_type }: the types, most frequent first, and
--- the elements of each.
+-- What all tensors come to: { elements, bytes, types, by_type }: the types, most frequent first,
+-- and the elements of each.
 local function total_of(tensors)
   local t = { elements = 0, bytes = 0, types = {}, by_type = {} }
   local counts = t.by_type

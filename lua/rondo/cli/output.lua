@@ -5,6 +5,10 @@ local text_table = require "rondo.text_table"
 
 local output = {}
 
+--- Stands below sizes of fake output, which are those of the source.
+output.fake_note =
+  "(fake: quantized values in the source's dtype; --format packed stores the codes)"
+
 local is_error_colour, bold_on_stdout -- found out at first use
 
 local function coloured(descriptor)

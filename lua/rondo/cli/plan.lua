@@ -73,6 +73,7 @@ local function show(made)
     ("%s of tensors become %d bytes of files (%s)"):format(
       sizes.show(t.bytes_before), t.bytes_after, sizes.show(t.bytes_after)),
   }
+  if made.options.format == "fake" then output.lines { output.fake_note } end
   return true
 end
 

@@ -53,7 +53,7 @@ local function summary(report, o, seconds)
     sizes.show(t.bytes_before), sizes.show(t.bytes_after),
     t.bytes_after > 0 and t.bytes_before / t.bytes_after or 1, t.bits_per_weight)
   if report.options.format == "fake" then
-    lines[3] = "(fake: quantized values in the source's dtype; --format packed stores the codes)"
+    lines[3] = output.fake_note
   end
   if #report.left_files > 0 then
     local left = table.concat(report.left_files, ", ")

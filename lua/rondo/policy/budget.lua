@@ -64,13 +64,20 @@ end
 
 -- ---- Choosing ----
 
-local function choose(units, limit, said)
+-- said: what was asked for; weights: of all units.
+local function choose(units, limit, said, weights)
   local chosen, least = solve(units, limit)
   if not chosen then
-    error(("budget: %s cannot be met: the smallest choices need %d bytes more"):format(said,
-      least - limit), 0)
+    error(("budget: %s cannot be met: the smallest choices need %d bytes more (%.4g bits a weight)")
+      :format(said, least - limit, least * 8 / weights), 0)
   end
   return chosen
+end
+
+local function weights_of(units)
+  local weights = 0
+  for _, unit in ipairs(units) do weights = weights + unit.weights end
+  return weights
 end
 
 local function apply(units, chosen, o)
@@ -89,7 +96,7 @@ local function fit_files(units, plan, o)
   apply(units, solve(units, least), o)
   local limit = o.bytes - (plan.total() - least)
   while true do
-    apply(units, choose(units, limit, said), o)
+    apply(units, choose(units, limit, said, weights_of(units)), o)
     local excess = plan.total() - o.bytes
     if excess <= 0 then return end
     limit = limit - excess
@@ -97,9 +104,8 @@ local function fit_files(units, plan, o)
 end
 
 local function fit_bits(units, o)
-  local weights = 0
-  for _, unit in ipairs(units) do weights = weights + unit.weights end
-  apply(units, choose(units, math.floor(o.bits * weights / 8), o.bits .. " bits"), o)
+  local weights = weights_of(units)
+  apply(units, choose(units, math.floor(o.bits * weights / 8), o.bits .. " bits", weights), o)
 end
 
 --- @param given  see the head of this file
