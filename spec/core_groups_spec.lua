@@ -134,6 +134,32 @@ describe("core.quantize with what is given by group", function()
     end
   end)
 
+  it("gives the codes of 0 where a scale is 0", function()
+    for _, dim in ipairs { 1, 0 } do
+      local zero = core.full(shape_by_group(dim), 9, "u8")
+      local function codes(grid)
+        return assert(core.quantize(grid, w * 100, {
+          group_size = GROUP, group_dim = dim, scales = core.zeros(shape_by_group(dim)),
+          zeros = zero, codes = true })).codes
+      end
+      assert.is_true(codes(asym) == core.full({ ROWS, COLS }, 9, "u8"))
+      for _, grid in ipairs { int4, core.grid("nf4", 4, true, false) } do
+        zero = nil
+        assert.is_true(codes(grid) == core.zeros({ ROWS, COLS }, "i8"))
+      end
+    end
+  end)
+
+  it("refuses group_losses of a tile whose first rows are in the middle of groups", function()
+    local function refuses(o)
+      o.scales, o.group_losses = core.full({ 8, COLS }, 1), core.zeros({ 8, COLS, 1 }, "f64")
+      o.group_size = GROUP
+      assert.has_error.matches(function() core.losses(int4, w, o) end, "first row of its groups")
+    end
+    refuses { group_dim = 0, offset = GROUP + 1, range_groups = 2 }
+    refuses { group_rows = 2, line = 3 }
+  end)
+
   it("refuses what lies outside of what is given", function()
     local scales = core.full({ ROWS, 10 }, 1)
     local o = { group_size = GROUP, scales = scales, values = true, line = 1 }

@@ -39,6 +39,20 @@ describe("core.quantize", function()
     assert(core.quantize(grid, other:rows(1, 4), { values = other:rows(5, 8) }))
   end)
 
+  it("packs codes that have a word each, in rows longer than what is computed at once", function()
+    local w = core.randn({ 3, 3000 }, 5)
+    for _, dim in ipairs { 0, 1 } do
+      for _, bits in ipairs { 5, 8 } do
+        local o = { group_size = 32, group_dim = dim, word_dtype = "i8", word_dim = 0,
+                    words = true }
+        local words = assert(core.quantize(core.grid("int", bits, false, false), w, o)).words
+        o.words, o.codes = nil, true
+        local codes = assert(core.quantize(core.grid("int", bits, false, false), w, o)).codes
+        assert.is_true(words:bytes() == codes:bytes())
+      end
+    end
+  end)
+
   it("gives the values of the stored scale, with codes or without", function()
     for _, dim in ipairs { 0, 1 } do
       local o = { group_size = 8, group_dim = dim, values = true, scale_dtype = "f16" }

@@ -53,9 +53,12 @@ for _, g in ipairs(grids) do
           o.losses, o.ratios, o.group_losses, o.power = nil, nil, by_group, 2.5
           o.scales, o.zeros, o.scale_dtype = q.scale, q.zero, "f8_e8m0"
           assert(core.losses(grid, w, o))
+          local nothing = assert(core.quantize(grid, w, { group_size = group, group_dim = dim,
+                                                          scales = q.scale * 0, codes = true }))
           print(g[1], g[2], shape[1] .. "x" .. shape[2], dtype, dim, group, digest(q.values),
                 digest(q.codes), digest(q.scale), q.zero and digest(q.zero) or "-",
-                ("%a %a"):format(sums:values()), digest(losses), digest(by_group))
+                ("%a %a"):format(sums:values()), digest(losses), digest(by_group),
+                digest(nothing.codes))
         end
       end
     end

@@ -518,6 +518,9 @@ static int losses(lua_State *L) {
   wanted.total = buffer_field(L, 3, "losses", RONDO_F64, (int64_t)wanted.count, WRITE);
   luaL_argcheck(L, (wanted.groups == NULL) != (wanted.total == NULL), 3,
                 "field 'losses' or field 'group_losses' is missing");
+  int64_t into = q.group_dim == 0 ? tile.offset % q.group_size : tile.line % q.group_rows;
+  luaL_argcheck(L, wanted.groups == NULL || into == 0, 3,
+                "with 'group_losses' the tile begins with the first row of its groups");
   luaL_argcheck(L, q.group_rows == 1 || tile.ranges != NULL || tile.scales != NULL, 3,
                 "groups of several rows need ranges or scales");
   rondo_place place;

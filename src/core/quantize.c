@@ -257,7 +257,8 @@ static void cut_rows(job *j) {
   const rondo_tile *tile = j->tile;
   bool packs = j->purpose == QUANTIZE && j->out->words != NULL;
   int64_t across = packs && j->out->packing.dim == 1 ? j->out->packing.fields : 1;
-  int64_t down = packs && j->out->packing.dim == 0 ? j->out->packing.fields : 1;
+  bool packs_down = packs && j->out->packing.dim == 0;
+  int64_t down = packs_down ? j->out->packing.fields : 1;
   int64_t unit = lcm(RONDO_ERROR_BLOCK, across), size = j->q->group_size;
   j->strip = tile->cols;
   /* Tasks that gather by group keep blocks of rows whole. */
@@ -270,7 +271,7 @@ static void cut_rows(job *j) {
   }
   j->params = smallest(j->segment, tile->cols) / size + 2;
   j->code_rows = down;
-  j->code_cols = down > 1 ? tile->cols : smallest(j->piece, tile->cols);
+  j->code_cols = packs_down ? tile->cols : smallest(j->piece, tile->cols);
   j->tasks = (size_t)ceil_div_i64(tile->rows, j->task_rows);
 }
 

@@ -172,6 +172,7 @@ static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t co
                              bool divide) {
   rondo_quantized *out = j->out;
   bool along = out->words != NULL && out->packing.dim == 1;
+  bool down = out->words != NULL && out->packing.dim == 0; /* whole rows of codes are kept */
   float *y = rondo_job_wants_values(j) ? s->y : NULL;
   bool need_codes =
       out->codes != NULL || out->words != NULL || (y != NULL && rondo_job_values_from_codes(j, s));
@@ -190,7 +191,7 @@ static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t co
     if (out->codes != NULL) {
       codes = out->codes + row * j->tile->cols + col + at;
     } else if (need_codes) {
-      codes = s->codes + (row % j->code_rows) * j->code_cols + (j->code_rows > 1 ? col + at : 0);
+      codes = s->codes + (row % j->code_rows) * j->code_cols + (down ? col + at : 0);
     }
     quantize_span(j, s, x, col, col + at, m, y, codes);
     if (along) pack_row(j, row, col + at, m, codes);

@@ -147,7 +147,7 @@ typedef struct {
 
 /* (u - value)^2 of one value at WIDTH ratios. */
 TEMPLATE vf ratio_error(const rondo_grid *grid, variant v, vf x, const ratio_params *p, size_t r) {
-  vf u = v.divide ? x / v_nonzero(v_load(p->scale + r)) : x * v_load(p->inverse + r), nearest;
+  vf u = v.divide ? x / v_divisor(v_load(p->scale + r)) : x * v_load(p->inverse + r), nearest;
   if (v.kind == RONDO_CODEBOOK) {
     nearest = v_pick(grid->value, v_rank(&grid->cuts, u));
   } else if (v.kind == RONDO_SYMMETRIC) {

@@ -19,7 +19,7 @@ TEMPLATE vf quotient(vf x, vf scale, vf inverse, bool divide) {
   (void)divide;
   (void)inverse;
 #endif
-  return x / v_nonzero(scale);
+  return x / v_divisor(scale);
 }
 
 /* The same with the sign of a zero, which the correction loses. */

@@ -253,8 +253,8 @@ KERNEL void params_of(const rondo_grid *grid, const float *low, const float *hig
 
 /* A quotient is found by its inverse where nothing on the way can under- or overflow, and the codes
  * are small enough for the proof of quant.c: scales of 2^-60 to 2^60, values up to 2^28 times that
- * (as integers, which compilers turn into vectors). A codebook's scale of 0, a group of zeros, has
- * the inverse 0. */
+ * (as integers, which compilers turn into vectors). A scale of 0 (a codebook's group of zeros, or
+ * one that was rounded to 0, or given) has the inverse 0. */
 KERNEL bool inverses(const rondo_grid *grid, const float *scale, const float *low,
                      const float *high, size_t count, float *restrict inverse) {
   const uint32_t least = (127 - 60) << 23, most = (127 + 60) << 23, room = 28 << 23;

@@ -12,7 +12,7 @@
  *   v_round            nearest integer, half to even, keeping the sign of zero; |x| < 2^22
  *   v_to_int           the same as int32; v_from_int back; v_add on int32
  *   v_and, v_or        of the bits of floats
- *   v_nonzero          x, but 1 where it is 0
+ *   v_divisor          x, but infinity where it is 0: a scale of 0 gives quotients of 0
  *   v_sum              x[0] + x[1] + ... of LANES values in the one fixed order: halves are added
  *   v_bf16, v_f16      WIDTH 16-bit floats from any address, widened
  *   v_bytes            BLOCK int32, in BLOCK / WIDTH vectors, as bytes (the low eight bits)
@@ -35,6 +35,7 @@
 
 #include "kernels/kernels.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -166,9 +167,9 @@ static inline vf v_or(vf a, vf b) {
   return _mm512_or_ps(a, b);
 }
 
-static inline vf v_nonzero(vf x) {
+static inline vf v_divisor(vf x) {
   __mmask16 zero = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_EQ_OQ);
-  return _mm512_mask_mov_ps(x, zero, v_set(1));
+  return _mm512_mask_mov_ps(x, zero, v_set(INFINITY));
 }
 
 static inline float v_sum(const vf *v) {
@@ -381,8 +382,8 @@ static inline vf v_or(vf a, vf b) {
   return _mm256_or_ps(a, b);
 }
 
-static inline vf v_nonzero(vf x) {
-  return _mm256_blendv_ps(x, v_set(1), _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_EQ_OQ));
+static inline vf v_divisor(vf x) {
+  return _mm256_blendv_ps(x, v_set(INFINITY), _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_EQ_OQ));
 }
 
 static inline float v_sum(const vf *v) {
@@ -611,8 +612,8 @@ static inline vf v_or(vf a, vf b) {
   return (vf)((vi)a | (vi)b);
 }
 
-static inline vf v_nonzero(vf x) {
-  return v_select(x == v_set(0), v_set(1), x);
+static inline vf v_divisor(vf x) {
+  return v_select(x == v_set(0), v_set(INFINITY), x);
 }
 
 static inline float v_sum(const vf *v) {
