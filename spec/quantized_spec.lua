@@ -65,6 +65,16 @@ describe("scheme:quantize", function()
     assert.is_true(scheme:quantize(w:to "f64").codes == scheme:quantize(w).codes)
   end)
 
+  it("takes weights without rows or without columns", function()
+    for _, shape in ipairs { { 5, 0 }, { 0, 5 }, { 0, 0 } } do
+      for _, o in ipairs { {}, { scale = "f16" }, { group_dim = 0 }, { clip = "grid" },
+                           { group_size = { 2, 3 } }, { group_size = "tensor" } } do
+        local values = rondo.int4(o):quantize(core.zeros(shape)):dequantize()
+        assert.same(shape, values.shape)
+      end
+    end
+  end)
+
   it("counts bits: codes, scales, zero points", function()
     local w = weights(8, 100, 3)
     -- 4 groups a row: 32 scales for 800 weights.

@@ -191,7 +191,7 @@ static void check_ranges(lua_State *L, const rondo_quantizer *q, rondo_tile *til
   if (!has_field(L, 3, "ranges") && !has_field(L, 3, "scales")) return;
   tile->offset = integer_field(L, 3, "offset", 0);
   tile->range_groups = integer_field(L, 3, "range_groups", tile->range_groups);
-  bool inside = tile->offset >= 0 && tile->offset < INT64_MAX - line && tile->range_groups >= 1 &&
+  bool inside = tile->offset >= 0 && tile->offset < INT64_MAX - line && tile->range_groups >= 0 &&
                 (line == 0 || (tile->offset + line - 1) / q->group_size < tile->range_groups);
   luaL_argcheck(L, inside, 3, "offset lies outside of the groups");
   bool fits =
