@@ -42,6 +42,35 @@ describe("rondo quantize", function()
     assert.equal(2, #report.layers)
   end)
 
+  it("names recipe, rule and layer where a function of a recipe fails, in one line", function()
+    local model, weight = small_model(), "model.layers.0.mlp.up_proj.weight"
+    local function refused(rules)
+      local folder = models.temporary()
+      local file = models.write(folder .. "/r.lua",
+        'local rondo = require "rondo"\nreturn rondo.recipe { name = "w4",\n' .. rules
+        .. "\n, otherwise = rondo.keep }")
+      local code, _, err = run { "quantize", model, folder .. "/out", "--recipe", file }
+      assert.equal(2, code, err)
+      assert.is_false(exists(folder .. "/out"))
+      assert.falsy(err:find "stack traceback")
+      local line = err:match "^[^\n]*"
+      assert.truthy(line:find(file, 1, true), line)
+      assert.truthy(line:find(weight, 1, true), line)
+      return line
+    end
+    local line = refused '{ "*up_proj.weight", rondo.int4 { clip = function() error "boom" end } }'
+    assert.truthy(line:find("(rule *up_proj.weight)", 1, true), line)
+    assert.truthy(line:find("r.lua:3: boom", 1, true), line)
+    line = refused '{ "*up_proj.weight", rondo.int4 { clip = function() return 1 end } }'
+    assert.truthy(line:find("ratios must be a tensor", 1, true), line)
+    line = refused [[{ "*up_proj.weight", rondo.int4 }, transform = {
+      function(name) if name:find "0.mlp.up_proj" then error "boom" end end }]]
+    assert.truthy(line:find("r.lua:4: boom", 1, true), line)
+    line = refused '{ "*up_proj.weight", rondo.int4 { importance = rondo.zeros { 3 } } }'
+    assert.truthy(line:find("one value for each of 6 columns, not shape {3}", 1, true), line)
+    assert.truthy(line:find("(rule *up_proj.weight)", 1, true), line)
+  end)
+
   it("tells of weights of other kinds that stay behind", function()
     local model, out = small_model(), models.temporary() .. "/out"
     models.write(model .. "/pytorch_model.bin", "x")

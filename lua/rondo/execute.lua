@@ -71,7 +71,8 @@ function execute.quantize(job, keep, put, tick)
   if not ratio then return nil, message, code end
   local sums = core.sums()
   local wanted = { ratio = ratio, keep = keep, sums = sums, packing = job.packing,
-                   scale_dtype = job.scheme.scale }
+                   scale_dtype = job.scheme.scale,
+                   of_what = ("%s (rule %s)"):format(job.name, job.rule) }
   if not job.packing then wanted.values_dtype = job.entries[1].dtype end
   for slice = 1, whole.slices do
     local function sink(role, tensor, row, col)

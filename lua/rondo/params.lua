@@ -122,7 +122,7 @@ local function search_of(clip)
 end
 
 -- What the scheme's strategy finds, or no clipping.
-local function searched(weight, scheme, reference)
+local function searched(weight, scheme, reference, of_what)
   local bare, search = scheme { clip = "none" }, search_of(scheme.clip)
   local shape = params.shape(scheme, weight.shape[1], weight.shape[2])
   local function unclipped(answer)
@@ -137,21 +137,22 @@ local function searched(weight, scheme, reference)
     end
     return assert(params.losses(weight, bare, answer, reference))
   end
-  return strategy.search(search, weight, bare, shape, unclipped, losses)
+  return strategy.search(search, weight, bare, shape, unclipped, losses, of_what)
 end
 
 --- The scales (f32, as stored) and zero points (u8; nil without) of a matrix.
 -- @param reference  scales stay f32 until they are written, and codes come from them, as in the
 --                   reference's packed layers
+-- @param of_what    what the weight is, for messages; or nil
 -- @return { scales, zeros }, or nil, what, row, column
-function params.find(weight, scheme, reference, keep)
+function params.find(weight, scheme, reference, keep, of_what)
   local o, found = options_of(scheme, weight, reference, keep), {}
   if search_of(scheme.clip) then
     local seen = searchable(weight, keep)
     local good, what, row, col = from_ratios(seen, scheme { clip = "none" },
                                              options_of(scheme, seen, reference))
     if not good then return nil, what, row, col end
-    found = searched(seen, scheme, reference)
+    found = searched(seen, scheme, reference, of_what)
   end
   if not found.scales then
     local what, row, col

@@ -70,18 +70,31 @@ local function unfit(what, dtype)
   if not quantizable[dtype] then return "dtype " .. dtype end
 end
 
+-- Why the scheme's importance does not fit a tensor, or nil.
+local function unfit_importance(scheme, transposed, shape)
+  local importance, cols = scheme.importance, shape[#shape]
+  if not importance then return nil end
+  if transposed then
+    return "importance goes by column; it has no meaning for a weight that is stored [in, out]"
+  elseif importance.rank ~= 1 or #importance ~= cols then
+    return ("importance must have one value for each of %d columns, not shape {%s}"):format(cols,
+      table.concat(importance.shape, ", "))
+  end
+end
+
 -- The decision that a rule's scheme means for a tensor. What cannot be quantized is copied.
 local function decision_maker(made, where)
   local o, packing = made.options, made.options.format == "packed"
   return function(name, what, scheme, rule)
     local record = made.list.records[name]
-    local reason = scheme.type ~= "keep"
-      and unfit(what, record and record.dtype or made.model.checkpoint:info(name))
+    local dtype, shape = made.model.checkpoint:info(name)
+    if record then dtype, shape = record.dtype, record.shape end
+    local reason = scheme.type ~= "keep" and unfit(what, dtype)
     if reason then rule = ("%s (kept: %s)"):format(rule, reason) end
     if reason or scheme.type == "keep" then
       return decision(o, record and "unpack" or "copy", rule)
     end
-    local refusal = scheme:refusal(packing)
+    local refusal = scheme:refusal(packing) or unfit_importance(scheme, what.transposed, shape)
     if refusal then
       error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), refusal), 0)
     end
@@ -377,11 +390,11 @@ local function entries_of(made, i, outputs)
   return entries
 end
 
---- The i-th job of a plan, made anew with each call: name, action, entries, before, after (bytes);
---- of one that quantizes layer, scheme, ratio, packing; of a cast source.
+--- The i-th job of a plan, made anew with each call: name, action, rule, entries, before, after
+--- (bytes); of one that quantizes layer, scheme, ratio, packing; of a cast source.
 function plan.job(made, i)
   local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
-  local job = { name = name, action = chosen.action, before = m.bytes_before,
+  local job = { name = name, action = chosen.action, rule = chosen.rule, before = m.bytes_before,
                 after = m.bytes_after, entries = entries_of(made, i, m.outputs) }
   if chosen.what == "quantize" then
     job.layer, job.scheme = model_of().layer_of(made.model, name), chosen.scheme

@@ -11,6 +11,7 @@
 -- No strategy makes things worse: search compares its answer with no clipping, group by group, by
 -- the scheme's objective, and takes the better.
 
+local blame = require "rondo.blame"
 local core = require "rondo.core"
 local options = require "rondo.options"
 
@@ -133,11 +134,11 @@ end
 
 -- ---- Searching ----
 
-local function check_answer(name, what, tensor, shape)
+local function check_answer(where, what, tensor, shape)
   if not core.is_tensor(tensor) or tensor.rank ~= 2 or tensor.shape[1] ~= shape[1]
     or tensor.shape[2] ~= shape[2] then
-    error(("clip %s: %s must be a tensor of shape {%d, %d}, one for each group, not %s")
-      :format(name, what, shape[1], shape[2], core.is_tensor(tensor)
+    error(("%s: %s must be a tensor of shape {%d, %d}, one for each group, not %s")
+      :format(where, what, shape[1], shape[2], core.is_tensor(tensor)
         and "{" .. table.concat(tensor.shape, ", ") .. "}" or type(tensor)), 0)
   end
   return tensor
@@ -145,14 +146,15 @@ end
 
 -- What a strategy has answered, of the types that the core wants. What is no number, or clips
 -- everything away, is as bad as it is: its losses are not less than those of no clipping.
-local function answer_of(parts, weight, scheme, shape)
-  local first, zeros = parts.run(weight, scheme, parts.options)
+local function answer_of(parts, weight, scheme, shape, of_what)
+  local where = "clip " .. parts.name .. (of_what and ": " .. of_what or "")
+  local first, zeros = blame(where, parts.run, weight, scheme, parts.options)
   local what = zeros and "scales" or "ratios"
-  first = check_answer(parts.name, what, first, shape):to("f32"):contiguous()
+  first = check_answer(where, what, first, shape):to("f32"):contiguous()
   local good = first:abs():lt(math.huge)
   if not zeros then return { ratios = good:land(first:gt(0)):pick(first, 1):contiguous() } end
   if type(zeros) == "number" then zeros = core.full(shape, zeros, "u8") end
-  check_answer(parts.name, "zero points", zeros, shape)
+  check_answer(where, "zero points", zeros, shape)
   return { scales = good:pick(first, 1):contiguous(), zeros = zeros:to("u8"):contiguous() }
 end
 
@@ -160,9 +162,10 @@ end
 -- @param scheme    without a strategy
 -- @param unclipped  function () -> { ratios } or { scales, zeros } of no clipping, as the answer is
 -- @param losses     function (answer) -> losses by group
+-- @param of_what    what the weight is, for messages; or nil
 -- @return the better answer of the two, group by group
-function strategy.search(self, weight, scheme, shape, unclipped, losses)
-  local answer = answer_of(parts_of[self], weight, scheme, shape)
+function strategy.search(self, weight, scheme, shape, unclipped, losses, of_what)
+  local answer = answer_of(parts_of[self], weight, scheme, shape, of_what)
   local plain = unclipped(answer)
   local better = losses(answer):lt(losses(plain))
   for name, tensor in pairs(answer) do

@@ -201,7 +201,7 @@ local function find(source, scheme, place, wanted)
   if not weight then return nil, message, code end
   local part = scheme_of_part(scheme, source, place.col, place.cols)
   local found, what, row, col = params.find(weight:contiguous(), part, wanted.packing ~= nil,
-                                            wanted.keep)
+                                            wanted.keep, wanted.of_what)
   if not found then return failed(source, place, what, row, col) end
   return found
 end
@@ -279,7 +279,8 @@ end
 -- @param scheme  a rondo.scheme
 -- @param wanted  ratio: clip ratio; keep: let NaN and infinity pass; sums: of core.sums, to which
 --                squared error and squared norm are added; and either values_dtype (fake-quantized
---                values) or packing { dtype, dim, fields } with scale_dtype
+--                values) or packing { dtype, dim, fields } with scale_dtype; of_what: what the
+--                matrix is, for messages
 -- @param sink    see the head of this file
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)

@@ -19,15 +19,16 @@ local function is_of_recipe(problem, path)
   return problem:sub(1, #path + 1) == path .. ":" or not problem:find "^[^\n:]*:%d+: "
 end
 
--- Makes the plan. What it raises about its options is wrong usage; anything else is a defect.
-local function make(model, given, o)
-  local results = table.pack(xpcall(require("rondo.plan").make, function(problem)
+--- Calls f(...), which makes or carries out a plan. What it raises about options or the recipe is
+--- wrong usage; anything else is a defect.
+function planning.guarded(o, f, ...)
+  local results = table.pack(xpcall(f, function(problem)
     local text = type(problem) == "string"
       and (problem:match "^plan: (.*)" or problem:match "^[^\n:]*:%d+: plan: (.*)")
     if not text and o.recipe and is_of_recipe(problem, o.recipe) then return { usage = problem } end
     if not text then return debug.traceback(tostring(problem), 2) end
     return { usage = text }
-  end, model, given))
+  end, ...))
   if results[1] then return table.unpack(results, 2, results.n) end
   local problem = results[2]
   if type(problem) ~= "table" then error(problem, 0) end
@@ -41,7 +42,8 @@ function planning.make(o)
   local given = cli_options.for_plan(o)
   if o.config then given.config = require "rondo.cli.config"(o.config, o.command) end
   if o.recipe then given.recipe = require "rondo.cli.recipe"(o) end
-  local made, message = make(planning.open(o.model), given, o)
+  local make = require("rondo.plan").make
+  local made, message = planning.guarded(o, make, planning.open(o.model), given)
   if not made then output.failure(message) end
   return made
 end

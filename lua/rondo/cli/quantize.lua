@@ -91,7 +91,8 @@ return function(o)
   local started = core.monotonic()
   local made = planning.make(o)
   local line <close> = output.progress(progress.new "quantizing")
-  local report, message, code = require("rondo.quantize").execute(made, o.out, o.overwrite or false,
+  local execute = require("rondo.quantize").execute
+  local report, message, code = planning.guarded(o, execute, made, o.out, o.overwrite or false,
     function(done, total, name) line:update(done, total, name) end)
   line:clear()
   if not report then

@@ -2,6 +2,7 @@
 -- Nothing is computed before it is asked for, and nothing is kept longer than somebody uses it, so
 -- that a model of any size can be changed and saved one tensor, or some rows, at a time.
 
+local blame = require "rondo.blame"
 local core = require "rondo.core"
 local shape_of = require "rondo.shape"
 
@@ -58,7 +59,7 @@ end
 
 -- What the function makes of a tensor, or of some rows of it, in the dtype of the source.
 local function changed(self, name, tensor, row)
-  local result = self.change(name, tensor, row)
+  local result = blame("map: " .. name, self.change, name, tensor, row)
   if result == nil then return tensor end
   if not core.is_tensor(result) then
     error(("map: %s: the function gives a tensor or nil, not a %s"):format(name, type(result)), 0)
