@@ -43,4 +43,15 @@ describe("kernels", function()
     assert.is_nil(pipe:close())
     assert.truthy(text:find("RONDO_ISA=v9: this processor runs base", 1, true))
   end)
+
+  it("make the command say so in one line", function()
+    local build = os.getenv "RONDO_BUILD" or "build"
+    for _, rest in ipairs { "--version", "inspect spec" } do
+      local pipe = io.popen(("RONDO_ISA=v9 %s/rondo %s 2>&1"):format(build, rest))
+      local text = pipe:read("a")
+      local _, _, code = pipe:close()
+      assert.equal(2, code)
+      assert.matches("^rondo: RONDO_ISA=v9: this processor runs base[^\n]*\n$", text)
+    end
+  end)
 end)

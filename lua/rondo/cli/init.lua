@@ -29,7 +29,7 @@ local function misused(problem)
   local output = require "rondo.cli.output"
   local prefix = problem.command and problem.command .. ": " or ""
   output.complain(prefix .. problem.usage)
-  output.hint(problem.hint)
+  if problem.hint then output.hint(problem.hint) end
   return 2
 end
 
