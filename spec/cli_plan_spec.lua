@@ -81,6 +81,26 @@ describe("rondo plan", function()
     assert.truthy(err:find("^rondo: warning: exclude 'nothing.such' matches no tensor of "), err)
   end)
 
+  it("remarks on rules of a recipe that match nothing, not on those that come too late", function()
+    local folder = models.temporary()
+    local file = models.write(folder .. "/r.lua", [[
+      local rondo = require "rondo"
+      return rondo.recipe { name = "w4", { "*up_proj.weight", rondo.int4 },
+        { "*layers.0.mlp.up_proj.weight", rondo.int8 }, { "*upproj.weight", rondo.int8 },
+        { "layers.last.nothing", rondo.int8, name = "last" }, otherwise = rondo.keep }]])
+    for _, words in ipairs { { "plan", model, "--recipe", file },
+                             { "quantize", model, folder .. "/out", "--recipe", file } } do
+      local code, _, err = run(words)
+      assert.equal(0, code, err)
+      local remarks = {}
+      for line in err:gmatch "[^\n]+" do
+        remarks[#remarks + 1] = line:match "^rondo: warning: (recipe .* matches no tensor) of "
+      end
+      assert.same({ "recipe 'w4': rule '*upproj.weight' matches no tensor",
+                    "recipe 'w4': rule 'layers.last.nothing' matches no tensor" }, remarks)
+    end
+  end)
+
   it("gives the sizes that quantize then writes, to the byte", function()
     for _, words in ipairs {
       { "--shard-size", "300" }, { "--shard-size", "0.25KiB", "--format", "packed" },

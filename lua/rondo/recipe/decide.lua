@@ -36,11 +36,15 @@ local function scheme_or_nil(value, said)
 end
 
 -- A rule as a function (name, look) -> whether it may tell numbers apart, scheme or nil, text;
--- look() gives the layer.
-local function compiled(rule, context)
+-- look() gives the layer. matched: rules whose pattern has matched a tensor.
+local function compiled(rule, context, matched)
   if rule.pattern then
     local test, single = pattern.compile(rule.pattern, context).test, tells_numbers(rule.pattern)
-    return function(name) return single, test(name) and rule.scheme or nil, rule.text end
+    return function(name)
+      local good = test(name)
+      if good then matched[rule] = true end
+      return single, good and rule.scheme or nil, rule.text
+    end
   elseif rule.test then
     return function(_, look)
       local single, good = layer_of.ask(look(), rule.test)
@@ -53,13 +57,19 @@ local function compiled(rule, context)
   end
 end
 
-local function compile(made, body)
-  local list, context = {}, nil -- context: the first and last layer, which take counting
-  for i, rule in ipairs(body.rules) do
-    if not context and rule.pattern and names_ends(rule.pattern) then
-      context = { first = 0, last = made.model.depth - 1 }
+-- The first and last layer, which take counting, where patterns speak of them.
+local function context_of(made, body)
+  for _, rule in ipairs(body.rules) do
+    if rule.pattern and names_ends(rule.pattern) then
+      return { first = 0, last = made.model.depth - 1 }
     end
-    list[i] = compiled(rule, context)
+  end
+end
+
+local function compile(body, context, matched)
+  local list = {}
+  for i, rule in ipairs(body.rules) do
+    list[i] = compiled(rule, context, matched)
   end
   if body.otherwise then
     list[#list + 1] = function() return false, body.otherwise, "otherwise" end
@@ -116,6 +126,29 @@ local function complain(made, where, missing)
     table.concat(lines, ", ", 1, math.min(#lines, MOST_SHOWN)), more), 0)
 end
 
+-- ---- Rules that match no tensor ----
+
+-- Whether a pattern that decides nothing matches a tensor that an earlier rule decides.
+local function matches_any(made, rule, context)
+  local test = pattern.compile(rule.pattern, context).test
+  for _, name in ipairs(made.names) do
+    if test(plain_name(made, name)) then return true end
+  end
+  return false
+end
+
+-- Plain options speak of their patterns themselves.
+local function remark_unmatched(made, body, context, matched)
+  local recipe = made.options.named
+  if not recipe then return end
+  for _, rule in ipairs(body.rules) do
+    if rule.pattern and not matched[rule] and not matches_any(made, rule, context) then
+      warn(("%s: rule '%s' matches no tensor of %s"):format(recipe, rule.pattern,
+        made.model.path))
+    end
+  end
+end
+
 -- ---- All tensors ----
 
 -- Tensors that belong to a packed layer that another tensor stands for.
@@ -160,7 +193,9 @@ end
 --               rondo.model.layers, or nil
 -- @return list of decisions by number; raises where no rule matches a tensor
 function decide.all(made, body, where, make)
-  local d = { made = made, rules = compile(made, body), programs = {}, make = make }
+  local context, matched = context_of(made, body), {}
+  local rules = compile(body, context, matched)
+  local d = { made = made, rules = rules, programs = {}, make = make }
   function d.look() return layer_of.new(made, d.number, layers_of.at(made.list, d.number)) end
   local hidden, decisions, missing = parts_of_records(made), {}, {}
   for number, name in ipairs(made.names) do
@@ -175,6 +210,7 @@ function decide.all(made, body, where, make)
     decisions[number] = decision or false
   end
   if missing[1] then complain(made, where, missing) end
+  remark_unmatched(made, body, context, matched)
   return decisions
 end
 
