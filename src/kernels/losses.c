@@ -203,30 +203,53 @@ TEMPLATE void ratio_kind(const rondo_grid *grid, rondo_grid_kind kind, bool divi
   }
 }
 
-/* Parameters at `count` ratios; returns whether some inverse is NaN. */
-static bool params_at(const rondo_grid *grid, float low, float high, const float *ratios,
-                      size_t count, ratio_params *p) {
-  float ratio[RATIO_BLOCK], lows[RATIO_BLOCK], highs[RATIO_BLOCK];
-  size_t whole = (count + WIDTH - 1) / WIDTH * WIDTH;
+/* Inverses of all scales at once where all are well within what inverses() calls safe; there are as
+ * many as there are ratios for every group. Returns whether some inverse is NaN. */
+static bool inverses_at(const rondo_grid *grid, float low, float high, size_t whole,
+                        ratio_params *p) {
+  const uint32_t least = (127 - 60) << 23, most = (127 + 60) << 23, room = 28 << 23;
+  uint32_t smallest = UINT32_MAX, largest = 0;
+  uint32_t reach = bits_of(larger(magnitude_of(low), magnitude_of(high)));
   for (size_t r = 0; r < whole; r++) {
-    ratio[r] = ratios[r < count ? r : count - 1];
+    uint32_t magnitude = bits_of(p->scale[r]) & 0x7fffffffu;
+    smallest = magnitude < smallest ? magnitude : smallest;
+    largest = magnitude > largest ? magnitude : largest;
+    p->inverse[r] = 1.0f / p->scale[r];
+  }
+  bool safe = smallest >= least && largest <= most && reach <= smallest + room;
+  if (safe && grid->bits <= 8) return false;
+  float lows[RATIO_BLOCK], highs[RATIO_BLOCK];
+  for (size_t r = 0; r < whole; r++) {
     lows[r] = low;
     highs[r] = high;
   }
-  params_by(grid, &low, &high, ratio, 0, 1, whole, p->scale, p->zero);
-  for (size_t r = 0; r < whole; r++) {
+  return !inverses(grid, p->scale, lows, highs, whole, p->inverse);
+}
+
+/* Parameters at `count` ratios, filled up to whole vectors; returns whether some inverse is NaN. */
+static bool params_at(const rondo_grid *grid, float low, float high, const float *ratios,
+                      size_t count, ratio_params *p) {
+  float filled[RATIO_BLOCK];
+  size_t whole = (count + WIDTH - 1) / WIDTH * WIDTH;
+  if (whole != count) {
+    for (size_t r = 0; r < whole; r++) filled[r] = ratios[r < count ? r : count - 1];
+    ratios = filled;
+  }
+  params_by(grid, &low, &high, ratios, 0, 1, whole, p->scale, p->zero);
+  for (size_t r = 0; grid->kind == RONDO_ASYMMETRIC && r < whole; r++) {
     p->floor[r] = 0 - p->zero[r];
     p->ceiling[r] = grid->high - p->zero[r];
   }
-  return !inverses(grid, p->scale, lows, highs, whole, p->inverse);
+  return inverses_at(grid, low, high, whole, p);
 }
 
 KERNEL void group_losses(const rondo_grid *grid, const float *x, const float *weight, size_t n,
                          float low, float high, const float *ratios, size_t count, double *loss) {
   ratio_params p;
   for (size_t first = 0; first < count; first += RATIO_BLOCK) {
-    double total[RATIO_BLOCK] = {0};
+    double total[RATIO_BLOCK];
     size_t m = count - first < RATIO_BLOCK ? count - first : RATIO_BLOCK;
+    memset(total, 0, (m + WIDTH - 1) / WIDTH * WIDTH * sizeof *total);
     bool divide = params_at(grid, low, high, ratios + first, m, &p);
     switch (grid->kind) {
     case RONDO_SYMMETRIC:
