@@ -1147,7 +1147,8 @@ function scheme:groups(length) end
 ---@return integer
 function scheme:group_elements(length) end
 
----Short text for tables: "int4 asym g32".
+---Short text for tables and reports, with what differs from the defaults: "int4 asym g32",
+---"int4 sym g128 scale f16 clip grid".
 ---@return string
 function scheme:label() end
 

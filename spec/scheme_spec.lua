@@ -1,5 +1,8 @@
 -- Schemes as values.
+local models = require "spec.support.models"
 local rondo = require "rondo"
+
+teardown(models.cleanup)
 
 local int4, int8, nf4 = rondo.int4, rondo.int8, rondo.nf4
 
@@ -63,6 +66,28 @@ describe("a scheme", function()
     assert.equal("nf4 row", nf4 { group_size = "row" }:label())
     assert.equal("int8 sym full-range g128 dim0",
       int8 { full_range = true, group_size = { 128, 1 } }:label())
+    assert.equal("int4 sym g128 clip grid (steps = 20) p 1.5 importance",
+      int4 { clip = { "grid", steps = 20 }, p = 1.5, importance = rondo.zeros { 4 } }:label())
+    assert.equal("int4 sym g128 scale f16 double 6-bit g256",
+      int4 { scale = "f16", double = { bits = 6 } }:label())
+    assert.equal("nf4 g128 ratio 0.25", nf4 { ratio = 0.25, p = 2, scale = "f32" }:label())
+    assert.equal("int4 sym g128 clip layer", int4 { clip = "layer" }:label())
+    assert.equal("int4 sym g128 clip function", int4 { clip = function() end }:label())
+    assert.equal("int4 sym g128 double 8-bit g64 without mean",
+      int4 { double = { group_size = 64, mean = false } }:label())
+  end)
+
+  it("tells in plan and report what a scheme does besides", function()
+    local folder = models.temporary()
+    assert(rondo.safetensors.save(folder .. "/m.safetensors",
+      { ["a.weight"] = rondo.randn({ 4, 8 }, 1) }))
+    local model = assert(rondo.open(folder .. "/m.safetensors"))
+    local options = { recipe = rondo.recipe {
+      { "a.weight", int4 { group_size = 8, clip = "grid", scale = "f16" } } } }
+    local expected = "int4 sym g8 scale f16 clip grid"
+    assert.equal(expected, rondo.plan(model, options).rows[1].scheme)
+    local report = assert(rondo.quantize(model, folder .. "/out", options))
+    assert.equal(expected, report.layers[1].scheme)
   end)
 
   it("refuses what makes no sense, and says what would", function()

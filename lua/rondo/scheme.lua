@@ -56,7 +56,7 @@ local shared = {
   p = { kind = "number", above = 0, default = 2 },
   ratio = { kind = "number", above = 0, max = 1, default = 1.0 }, -- a clip ratio that is known
   scale = { kind = "choice", choices = { "f32", "f16", "bf16", "e4m3", "e8m0" }, default = "f32" },
-  double = { -- the scales quantized in turn; mean: less their mean, as bitsandbytes does
+  double = { -- the scales quantized in turn, to symmetric integers; mean: less their mean
     kind = "custom", says = "a table of bits, group_size, mean",
     check = function(value) return options.check("double", value, double_description, -1) end },
 }
@@ -201,7 +201,24 @@ local function group_label(size)
   return type(size) == "number" and "g" .. size or size
 end
 
---- Short text for tables: "int4 asym g32", "nf4 row", "int8 sym full-range g128 dim0".
+-- Words for what a label tells only where it differs from the default.
+local setting_labels = {
+  { "scale", function(scale) return "scale " .. scale end },
+  { "zero", function(zero) return "zero " .. zero end },
+  { "double", function(double)
+    return ("double %d-bit g%d%s"):format(double.bits, double.group_size,
+      double.mean and "" or " without mean")
+  end },
+  { "clip", function(clip)
+    return "clip " .. (clip == "layer" and clip or strategy.label(clip))
+  end },
+  { "ratio", function(ratio) return "ratio " .. core.json_real(ratio) end },
+  { "p", function(p) return "p " .. core.json_real(p) end },
+  { "importance", function() return "importance" end },
+}
+
+--- Short text for tables and reports, the same in every run: "int4 asym g32", "nf4 row", "int8 sym
+--- full-range g128 dim0"; behind it what else differs from the defaults: "scale f16 clip grid".
 function methods:label()
   if self.type == "keep" then return "keep" end
   local parts = { self.type }
@@ -209,6 +226,10 @@ function methods:label()
   if self.full_range then parts[#parts + 1] = "full-range" end
   parts[#parts + 1] = group_label(self.group_size)
   if self.group_dim == 0 then parts[#parts + 1] = "dim0" end
+  for _, setting in ipairs(setting_labels) do
+    local name, text = setting[1], setting[2]
+    if fields_of[self].given[name] ~= nil then parts[#parts + 1] = text(self[name]) end
+  end
   return table.concat(parts, " ")
 end
 

@@ -75,11 +75,9 @@ function Strategy.__newindex(_, key)
   error(("a strategy cannot be changed (field '%s')"):format(tostring(key)), 2)
 end
 
--- "grid", or { "grid", steps = 20 }; what was not given to rondo by name has its address, too.
-function Strategy.__tostring(self)
-  local parts = parts_of[self]
-  local list, own = {}, not built_in[parts.name] or strategy.named(parts.name).run ~= parts.run
-  local name = own and ("%s %p"):format(parts.name, parts.run) or parts.name
+-- Options that differ from their defaults: "low = 0.2, steps = 20".
+local function options_text(parts)
+  local list = {}
   for option, value in pairs(parts.options) do
     if value ~= parts.description[option].default then
       list[#list + 1] = option .. " = " .. (type(value) == "string" and ("%q"):format(value)
@@ -87,8 +85,22 @@ function Strategy.__tostring(self)
     end
   end
   table.sort(list)
-  if #list == 0 then return ("%q"):format(name) end
-  return ("{ %q, %s }"):format(name, table.concat(list, ", "))
+  return table.concat(list, ", ")
+end
+
+-- "grid", or { "grid", steps = 20 }; what was not given to rondo by name has its address, too.
+function Strategy.__tostring(self)
+  local parts, given = parts_of[self], options_text(parts_of[self])
+  local own = not built_in[parts.name] or strategy.named(parts.name).run ~= parts.run
+  local name = own and ("%s %p"):format(parts.name, parts.run) or parts.name
+  if given == "" then return ("%q"):format(name) end
+  return ("{ %q, %s }"):format(name, given)
+end
+
+--- A strategy for tables and reports, the same in every run: grid, grid (steps = 20).
+function strategy.label(self)
+  local parts, given = parts_of[self], options_text(parts_of[self])
+  return given == "" and parts.name or ("%s (%s)"):format(parts.name, given)
 end
 
 --- The parts of a strategy of lua/rondo/clip.
