@@ -18,6 +18,20 @@ local function rules_of(path, options)
 end
 
 describe("a plan", function()
+  it("prints a summary, at the prompt too", function()
+    local path = models.file { { "a.q.weight", { 6, 4 } }, { "a.norm.weight", { 6 } } }
+    local made = assert(rondo.plan(path, { bits = 4 }))
+    local lines = {}
+    for line in tostring(made):gmatch "[^\n]+" do lines[#lines + 1] = line end
+    assert.same({
+      "plan for " .. path .. ": fake, 1 file",
+      "  1 of 2 tensors are quantized (24 weights, 32 bits each)",
+    }, { lines[1], lines[2] })
+    assert.truthy(lines[3]:find(("become %d bytes of files"):format(made.totals.bytes_after)))
+    assert.equal(3, #lines)
+    assert.equal(tostring(made), require("rondo.prompt.show").text(made))
+  end)
+
   it("tells tensors of like names apart by shape and by neighbours", function()
     local rules = rules_of(models.file {
       { "layers.0.mlp.gate.weight", { 6, 4 } }, { "layers.0.mlp.up.weight", { 6, 4 } },

@@ -22,7 +22,9 @@ local plan_options = require "rondo.plan_options"
 local recipe_of = require "rondo.recipe"
 local sequence = require "rondo.sequence"
 local shape_of = require "rondo.shape"
+local sizes = require "rondo.sizes"
 local source = require "rondo.model.source"
+local text_table = require "rondo.text_table"
 
 local plan = {}
 
@@ -437,6 +439,25 @@ function plan.layers(made)
   end
 end
 
+--- What a plan comes to, as a list of lines.
+function plan.summary(made)
+  local t = made.totals
+  return {
+    ("%d of %d tensors are quantized (%d weights, %.4g bits each)"):format(
+      t.quantized, t.tensors, t.weights, t.bits),
+    ("%s of tensors become %d bytes of files (%s)"):format(
+      sizes.show(t.bytes_before), t.bytes_after, sizes.show(t.bytes_after)),
+  }
+end
+
+local Plan = { __name = "rondo.plan", __metatable = "locked" }
+
+function Plan.__tostring(made)
+  local head = ("plan for %s: %s, %s"):format(text_table.printable(made.model.path),
+    made.options.format, text_table.count(#made.files, "file"))
+  return table.concat({ head, table.unpack(plan.summary(made)) }, "\n  ")
+end
+
 local function add_totals(made)
   local t = made.totals
   for _, file in ipairs(made.model.checkpoint:files()) do
@@ -464,7 +485,7 @@ function finish(made)
   end
   made.rows = sequence.new(#made.names, function(i) return row(made, i) end)
   add_totals(made)
-  return made
+  return setmetatable(made, Plan)
 end
 
 function new(model, o)

@@ -4,7 +4,6 @@ local document = require "rondo.cli.document"
 local output = require "rondo.cli.output"
 local plan = require "rondo.plan"
 local planning = require "rondo.cli.planning"
-local sizes = require "rondo.sizes"
 local text_table = require "rondo.text_table"
 
 local function shape_text(shape)
@@ -62,17 +61,10 @@ local function write_tensors(made, emit)
 end
 
 local function show(made)
-  local t = made.totals
   output.stream(function(emit) write_tensors(made, emit) end)
   output.lines { "" }
   output.table(file_columns, made.files)
-  output.lines {
-    "",
-    ("%d of %d tensors are quantized (%d weights, %.4g bits each)"):format(
-      t.quantized, t.tensors, t.weights, t.bits),
-    ("%s of tensors become %d bytes of files (%s)"):format(
-      sizes.show(t.bytes_before), t.bytes_after, sizes.show(t.bytes_after)),
-  }
+  output.lines { "", table.unpack(plan.summary(made)) }
   if made.options.format == "fake" then output.lines { output.fake_note } end
   return true
 end
