@@ -353,4 +353,25 @@ describe("rtn_quantize", function()
     end)())
     assert.is_truthy(rtn.rtn_quantize(m, { weight_config = { [""] = { bits = 8 } } })["weight"])
   end)
+
+  it("takes the first ratio of those that lose the same, as the reference does", function()
+    local generator = 12345
+    local function random(n)
+      generator = (generator * 1103515245 + 12345) % 2147483648
+      return generator // 65536 % n
+    end
+    for _ = 1, 300 do
+      local rows = {}
+      for r = 1, 4 do rows[r] = { (random(17) - 8) / 8 } end
+      local w, best, least = rondo.tensor(rows, "f32"), nil, math.huge
+      for i = 0, 39 do
+        local ratio = 1 - i / 200
+        local y = rtn.quant_weight(w, { num_bits = 4, scheme = "sym", quantile = ratio })
+        local loss = (w - y):to("f64"):square():sum()
+        if loss < least then best, least = ratio, loss end
+      end
+      local found = rtn.search_clip(w, { num_bits = 4, scheme = "sym", group_size = -1 })
+      assert.equal(best, found)
+    end
+  end)
 end)

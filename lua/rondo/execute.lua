@@ -20,11 +20,12 @@ local function located(job, slice, slices, message)
 end
 
 -- Squared errors of the whole layer at each of the ratios; or nil, message, code.
-local function losses_at(job, ratios, keep, tick)
+local function losses_at(job, ratios, keep, tick, exact)
   local whole, losses = job.layer.source, core.zeros({ #ratios }, "f64")
   for slice = 1, whole.slices do
     local done, message, code = stream.losses(source.slice(whole, slice), job.scheme,
-                                              core.tensor(ratios, "f32"), losses, keep, tick)
+                                              core.tensor(ratios, "f32"), losses, keep, tick,
+                                              exact)
     if not done then return nil, located(job, slice, whole.slices, message), code end
   end
   return losses:totable()
@@ -38,11 +39,10 @@ function execute.ratio(job, keep, tick)
     local ratios = stream.search_ratios
     local losses, message, code = losses_at(job, ratios, keep, tick)
     if not losses then return nil, message, code end
-    local best = 1
-    for i = 2, #losses do
-      if losses[i] < losses[best] then best = i end
-    end
-    job.ratio = ratios[best]
+    job.ratio, message, code = stream.best_ratio(ratios, losses, function(close)
+      return losses_at(job, close, keep, tick, true)
+    end)
+    if not job.ratio then return nil, message, code end
   end
   return job.ratio or job.scheme.ratio
 end

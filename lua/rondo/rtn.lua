@@ -20,7 +20,7 @@ local execute = require "rondo.execute"
 local options = require "rondo.options"
 local plan = require "rondo.plan"
 local scheme_of = require "rondo.scheme"
-local search_ratios = require("rondo.stream").search_ratios
+local stream = require "rondo.stream"
 
 local rtn = {}
 
@@ -211,15 +211,6 @@ function rtn.quant_weight(weight, o)
   return apply("quant_weight", weight, scheme_from("quant_weight", o, 2), o, 2)
 end
 
--- The index of the smallest of n losses; the first of several.
-local function first_smallest(losses)
-  local best = 1
-  for i = 2, #losses do
-    if losses[i] < losses[best] then best = i end
-  end
-  return best
-end
-
 --- Searches the clip ratio of a whole layer: of 1 - i/200, i = 0..39, the first with the least
 --- mean squared error of quant_weight (differences in float32, summed in float64).
 -- @param weight  a tensor, or a layer of model:layers()
@@ -233,26 +224,34 @@ function rtn.search_clip(weight, o)
   local scheme = scheme_from("search_clip", o, 2)
   local matrix, shape = as_matrix("search_clip", weight, 2)
   local slices = scheme.group_dim == 0 and #shape == 3 and shape[1] or 1
-  local losses = core.zeros({ #search_ratios }, "f64")
   local height = matrix.shape[1] // math.max(slices, 1)
   if o.importance and (o.importance.rank ~= 1 or #o.importance ~= matrix.shape[2]) then
     error(string.format("search_clip: importance must have one value per column, shape {%d}",
                         matrix.shape[2]), 2)
   end
-  for slice = 1, slices do
-    local first = (slice - 1) * height
-    local tile = slices > 1 and matrix:rows(first + 1, first + height) or matrix
-    local done, what, row, col = core.losses(scheme.grid, tile, {
-      group_dim = scheme.group_dim, keep = o.nonfinite == "keep",
-      group_size = scheme:group_elements(tile.shape[scheme.group_dim + 1]),
-      ratios = core.tensor(search_ratios, "f32"), losses = losses,
-      weight = o.importance and o.importance:to("f32"):contiguous():clone(),
-    })
-    if not done then raise_place("search_clip", tile, what, row, col, 2) end
+  local importance = o.importance and o.importance:to("f32"):contiguous():clone()
+  local function losses_at(ratios, exact)
+    local losses = core.zeros({ #ratios }, "f64")
+    for slice = 1, slices do
+      local first = (slice - 1) * height
+      local tile = slices > 1 and matrix:rows(first + 1, first + height) or matrix
+      local done, what, row, col = core.losses(scheme.grid, tile, {
+        group_dim = scheme.group_dim, keep = o.nonfinite == "keep",
+        group_size = scheme:group_elements(tile.shape[scheme.group_dim + 1]),
+        ratios = core.tensor(ratios, "f32"), losses = losses, weight = importance,
+        exact = exact,
+      })
+      if not done then raise_place("search_clip", tile, what, row, col, 3) end
+    end
+    return losses:totable()
   end
-  local means, count = losses:totable(), math.max(matrix.shape[1] * matrix.shape[2], 1)
+  local means = losses_at(stream.search_ratios)
+  local count = math.max(matrix.shape[1] * matrix.shape[2], 1)
+  local best = stream.best_ratio(stream.search_ratios, means, function(close)
+    return losses_at(close, true)
+  end)
   for i, loss in ipairs(means) do means[i] = loss / count end
-  return search_ratios[first_smallest(means)], means
+  return best, means
 end
 
 -- ---- Over a model ----

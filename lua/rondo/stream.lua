@@ -96,11 +96,34 @@ local function each_tile(source, scheme, o, base, visit)
   return true
 end
 
+--- The ratio with the least loss, the first of several. Losses at many ratios are computed with
+-- products in place of quotients (src/kernels/losses.c), which may put them off by a millionth:
+-- where several are that close to the least, exactly(ratios) gives theirs by the reference's
+-- formula.
+-- @return the ratio, or nil and what exactly returned behind nil
+function stream.best_ratio(ratios, losses, exactly)
+  local least, most, close = math.huge, 0, {}
+  for _, loss in ipairs(losses) do least, most = math.min(least, loss), math.max(most, loss) end
+  if most == 0 then return ratios[1] end
+  for i, loss in ipairs(losses) do
+    if loss <= least * (1 + 1e-5) + most * 1e-10 then close[#close + 1] = ratios[i] end
+  end
+  if #close < 2 then return close[1] or ratios[1] end
+  local again, message, code = exactly(close)
+  if not again then return nil, message, code end
+  local best = 1
+  for i = 2, #again do
+    if again[i] < again[best] then best = i end
+  end
+  return close[best]
+end
+
 --- Adds to `losses` (f64 [n]) the squared error of the whole matrix at each of `ratios` (f32 [n]).
 -- tick, if any, is called after each tile.
 -- @return true, or nil, message, code
-function stream.losses(source, scheme, ratios, losses, keep, tick)
-  local base = { group_dim = scheme.group_dim, keep = keep, ratios = ratios, losses = losses }
+function stream.losses(source, scheme, ratios, losses, keep, tick, exact)
+  local base = { group_dim = scheme.group_dim, keep = keep, ratios = ratios, losses = losses,
+                 exact = exact }
   local o = band_options(source, scheme, nil)
   return each_tile(source, scheme, o, base, function(tile, piece, options)
     local done, what, row, col = core.losses(scheme.grid, tile, options)

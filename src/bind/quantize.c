@@ -508,6 +508,9 @@ static int losses(lua_State *L) {
   rondo_tile tile;
   rondo_quantizer q = check_quantizer(L, &tile);
   rondo_losses wanted = {.power = number_field(L, "power", 2)};
+  lua_getfield(L, 3, "exact");
+  wanted.exact = lua_toboolean(L, -1);
+  lua_pop(L, 1);
   ratios_field(L, &wanted);
   int64_t groups = 0, work = 0;
   if (!checked_mul_i64(tile.rows * tile.cols, (int64_t)wanted.count, &work)) work = INT64_MAX;

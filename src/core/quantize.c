@@ -155,7 +155,8 @@ bool rondo_job_params(job *j, scratch *s, int64_t at, int64_t n, float ratio, in
 /* ---- Results ---- */
 
 bool rondo_job_at_ratios(const job *j) {
-  return j->losses->ratios != NULL && j->losses->power == 2 && j->q->scale_dtype == RONDO_F32;
+  return j->losses->ratios != NULL && !j->losses->exact && j->losses->power == 2 &&
+         j->q->scale_dtype == RONDO_F32;
 }
 
 float rondo_job_ratio(const job *j, size_t r) {

@@ -102,6 +102,7 @@ typedef struct rondo_losses {
   const float *ratios; /* every group clipped to each of these; NULL: as the tile says, once */
   size_t count;        /* of ratios, 1 where there are none */
   double power;
+  bool exact;     /* codes at ratios by the reference's quotients, not by products; slower */
   double *total;  /* [count], added to; or NULL */
   double *groups; /* [groups as in rondo_tile][count], added to; or NULL */
 } rondo_losses;
