@@ -2,6 +2,7 @@
 -- hand.
 
 local core = require "rondo.core"
+local shell = require "spec.support.shell"
 local values = require "spec.support.values"
 
 local T, check, fails, f32 = core.tensor, values.check, values.fails, values.f32
@@ -318,12 +319,31 @@ describe("histograms", function()
   end)
 end)
 
+-- The line with the marks that the locale of this process has.
+local function drawn(line)
+  if core.is_utf8() then return line end
+  local ascii = { ["▁"] = "_", ["▂"] = ".", ["▃"] = "-", ["▄"] = "=", ["▅"] = "+", ["▆"] = "*",
+                  ["▇"] = "#", ["█"] = "@" }
+  return (line:gsub(utf8.charpattern, ascii))
+end
+
 describe("printing", function()
+  it("follows the locale", function()
+    local script = shell.lua_script [[print(require("rondo").arange(0, 9))]]
+    local blocks, ascii = "▄▄▄▄▄▄▄▄█", "========@"
+    for locale, bars in pairs { ["LANG=C.UTF-8"] = blocks, ["LC_ALL=en_GB.utf8 LANG=C"] = blocks,
+                                ["LC_ALL=C LANG=C.UTF-8"] = ascii, ["LANG="] = ascii } do
+      local text = shell.sh("env -u LC_ALL -u LC_CTYPE %s %s", locale, script)
+      assert.equal("f32 10   mean 4.5   std 2.87   |max| 9   " .. bars .. "\n", text, locale)
+    end
+  end)
+
   it("is one line", function()
     -- 0 to 9: nine bars of one value each but for the last, which also holds 9.
-    assert.equal("f32 10   mean 4.5   std 2.87   |max| 9   ▄▄▄▄▄▄▄▄█", tostring(core.arange(0, 9)))
+    assert.equal(drawn "f32 10   mean 4.5   std 2.87   |max| 9   ▄▄▄▄▄▄▄▄█",
+                 tostring(core.arange(0, 9)))
     -- Variance 13 / 4; bars of 5 / 9 from -3 on hold values in the places 0, 3, 5 and 8.
-    assert.equal("i8 2x2   mean -0.5   std 1.8   |max| 3   █▁▁█▁█▁▁█",
+    assert.equal(drawn "i8 2x2   mean -0.5   std 1.8   |max| 3   █▁▁█▁█▁▁█",
                  tostring(T({ { -3, -1 }, { 0, 2 } }, "i8")))
     assert.equal("f32 3   mean 1   std 0   |max| 1   1 NaN!   1 inf!",
                  tostring(T { nan, inf, 1 }))
@@ -341,7 +361,8 @@ describe("printing", function()
     -- A normal distribution, cut at multiples of 8/9 of a deviation: 34 % in the middle, then
     -- 24 %, 9 %, 1.7 % and 0.15 %; in sevenths of the highest bar, rounded down: 7, 4 (4.98), 1, 0.
     local line = tostring(core.randn { 300, 300 })
-    assert.is_truthy(line:find("▁▁▂▅█▅▂▁▁", 1, true) or line:find("▁▁▂▆█▅▂▁▁", 1, true), line)
+    assert.is_truthy(line:find(drawn "▁▁▂▅█▅▂▁▁", 1, true)
+      or line:find(drawn "▁▁▂▆█▅▂▁▁", 1, true), line)
   end)
 
   it("is quick on long tensors, from a marked sample", function()

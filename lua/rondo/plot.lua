@@ -12,14 +12,6 @@ local PIECE = 4 * 1024 * 1024 -- values that are in memory besides the tensor
 
 -- ---- The terminal ----
 
-local function is_utf8()
-  for _, name in ipairs { "LC_ALL", "LC_CTYPE", "LANG" } do
-    local value = os.getenv(name)
-    if value and value ~= "" then return value:lower():find "utf%-?8" ~= nil end
-  end
-  return false
-end
-
 local function has_colours()
   local no_color = os.getenv "NO_COLOR"
   return (not no_color or no_color == "") and (os.getenv "TERM" or "dumb") ~= "dumb"
@@ -42,7 +34,7 @@ local function check(name, given, own)
   for option, rule in pairs(own or {}) do description[option] = rule end
   local o = options.check(name, given, description, 4)
   o.width = o.width or width_of_terminal()
-  if o.ascii == nil then o.ascii = not is_utf8() end
+  if o.ascii == nil then o.ascii = not core.is_utf8() end
   return o
 end
 

@@ -76,6 +76,10 @@ rondo_pool *rondo_state_pool(lua_State *L);
  * Before rondo.core is opened; the flag outlives the state. [-0, +0] */
 void rondo_stop_by(lua_State *L, const atomic_bool *flag);
 
+/* Whether the environment names a UTF-8 locale. The process's own locale, which is the host's, is
+ * neither asked nor set. */
+bool rondo_locale_is_utf8(void);
+
 /* Whether the state's work is to stop. [-0, +0] */
 bool rondo_is_stopped(lua_State *L);
 

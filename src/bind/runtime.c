@@ -1,9 +1,12 @@
 /* runtime.c - what belongs to a Lua state as a whole: its thread pool, the kernels in use; and what
- * Lua's own libraries do not tell: whether a descriptor is a terminal, a clock that never steps. */
+ * Lua's own libraries do not tell: whether a descriptor is a terminal and the locale UTF-8, a clock
+ * that never steps. */
 #include "bind/bind.h"
 
 #include <limits.h>
 #include <stdalign.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,6 +112,23 @@ static int is_terminal(lua_State *L) {
   return 2;
 }
 
+bool rondo_locale_is_utf8(void) {
+  static const char *const variables[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+  for (int i = 0; i < 3; i++) {
+    const char *value = getenv(variables[i]);
+    if (value != NULL && *value != 0) {
+      return strcasestr(value, "utf-8") != NULL || strcasestr(value, "utf8") != NULL;
+    }
+  }
+  return false;
+}
+
+/* is_utf8() -> whether the locale that the environment names has characters beyond ASCII. */
+static int is_utf8(lua_State *L) {
+  lua_pushboolean(L, rondo_locale_is_utf8());
+  return 1;
+}
+
 /* monotonic() -> seconds since some fixed moment, never stepping back. */
 static int monotonic(lua_State *L) {
   struct timespec now;
@@ -133,10 +153,8 @@ void rondo_open_runtime(lua_State *L) {
 
   lua_pushliteral(L, RONDO_VERSION);
   lua_setfield(L, -2, "version");
-  static const luaL_Reg functions[] = {{"threads", threads},
-                                       {"isa", isa},
-                                       {"isatty", is_terminal},
-                                       {"monotonic", monotonic},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"threads", threads},     {"isa", isa},
+                                       {"isatty", is_terminal},  {"is_utf8", is_utf8},
+                                       {"monotonic", monotonic}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

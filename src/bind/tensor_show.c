@@ -1,6 +1,7 @@
 /* tensor_show.c - what a tensor looks like: one line with statistics and a tiny histogram for
- * tostring, and the corners of its matrices for t:show(). Above 2^24 elements the numbers come from
- * a sample of 2^20 and are marked with ~, so that a mapped tensor of any size prints at once. */
+ * tostring, and the corners of its matrices for t:show(). Bars are ASCII but in UTF-8 locales.
+ * Above 2^24 elements the numbers come from a sample of 2^20 and are marked with ~, so that a
+ * mapped tensor of any size prints at once. */
 #include "bind/tensor_bind.h"
 
 #include "core/dtype.h"
@@ -97,11 +98,13 @@ static __attribute__((noinline)) sight examine(const look *l) {
 
 static void add_bars(luaL_Buffer *b, const int64_t *bars) {
   static const char *const blocks[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  static const char *const ascii[] = {"_", ".", "-", "=", "+", "*", "#", "@"};
+  const char *const *marks = rondo_locale_is_utf8() ? blocks : ascii;
   int64_t most = 0;
   for (int i = 0; i < BARS; i++) most = bars[i] > most ? bars[i] : most;
   if (most == 0) return;
   luaL_addstring(b, "   ");
-  for (int i = 0; i < BARS; i++) luaL_addstring(b, blocks[bars[i] * 7 / most]);
+  for (int i = 0; i < BARS; i++) luaL_addstring(b, marks[bars[i] * 7 / most]);
 }
 
 static void add_truths(luaL_Buffer *b, const look *l, const rondo_stats *s) {
