@@ -155,10 +155,10 @@ end
 -- What a policy gets, see rondo.policy.
 local function for_policy(made, entries, fused)
   local plain = made.decisions
-  local sizes, size_decision = packed_trial(made)
+  local trial_of_sizes, size_decision = packed_trial(made)
   local function bytes(entry, scheme)
     local chosen = size_decision(entry.name, entry.what, scheme, "policy")
-    return measure(sizes, chosen, entry.name).bytes_after
+    return measure(trial_of_sizes, chosen, entry.name).bytes_after
   end
   local function total()
     local trial, make = packed_trial(made)
