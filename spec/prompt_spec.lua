@@ -454,6 +454,18 @@ describe("help", function()
     assert.truthy(help "tensor:sum":find "^rondo.tensor:sum%(%[dim%] %[, options%]%)")
     assert.equal(help "tensor:sum", help(core.zeros({ 1 }).sum))
     assert.equal(help "scheme:loss", help(rondo.int4.loss))
+    local m = small_model()
+    local objects = { model = m, layer = select(2, m:layers()()),
+                      matcher = rondo.pattern.compile "a",
+                      quantized = rondo.int4:quantize(core.zeros { 2, 2 }) }
+    for _, entry in ipairs(docs.load().functions) do
+      local class, method = entry.name:match "^rondo%.([%w_]+):(.*)$"
+      if objects[class] then
+        assert.equal(help(class .. ":" .. method), help(objects[class][method]), entry.name)
+      end
+    end
+    assert.truthy(help(m.map):find "^rondo.model:map%(")
+    assert.truthy(help(assert(rondo.plan(m))):find "^rondo.plan\n")
     assert.truthy(help(rondo.int4):find "as the reference%s+does%), or one of rondo.clip")
     assert.truthy(help(rondo.quantize):find "\n  overwrite  +replace an existing folder")
     assert.truthy(help(rondo.quantize):find "\n  bits  +1 to 16")

@@ -160,10 +160,21 @@ end
 local by_value = setmetatable({}, { __mode = "k" })
 local is_filled = false
 
+-- An object of each class whose methods are known by value, to take them from.
+local function samples()
+  local core, int4 = require "rondo.core", require("rondo").int4
+  return {
+    ["rondo.tensor"] = core.zeros { 1 }, ["rondo.scheme"] = int4,
+    ["rondo.quantized"] = int4:quantize(core.zeros { 1, 1 }),
+    ["rondo.model"] = require("rondo.model").wrap({}, {}),
+    ["rondo.layer"] = require("rondo.model.layer").new { kind = "other", name = "", shape = {} },
+    ["rondo.matcher"] = require("rondo.pattern").compile "x",
+  }
+end
+
 local function fill()
   is_filled = true
-  local objects = { ["rondo.tensor"] = require("rondo.core").zeros { 1 },
-                    ["rondo.scheme"] = require("rondo").int4 }
+  local objects = samples()
   for _, entry in ipairs(docs.load().functions) do
     local value
     if not entry.class then
