@@ -101,8 +101,14 @@ static int settle(rondo_writer *w) {
   return w->errnum;
 }
 
+/* A forked child has the memory but not the thread. */
+static bool is_elsewhere(const rondo_writer *w) {
+  return w->owner != getpid();
+}
+
 int rondo_writer_put(rondo_writer *w, int file, uint64_t offset, const void *bytes,
                      uint64_t count) {
+  if (is_elsewhere(w)) return ECANCELED;
   pthread_mutex_lock(&w->mutex);
   int errnum = settle(w);
   if (errnum == 0) {
@@ -118,6 +124,7 @@ int rondo_writer_put(rondo_writer *w, int file, uint64_t offset, const void *byt
 }
 
 int rondo_writer_wait(rondo_writer *w) {
+  if (is_elsewhere(w)) return ECANCELED;
   pthread_mutex_lock(&w->mutex);
   int errnum = settle(w);
   pthread_mutex_unlock(&w->mutex);
@@ -125,7 +132,7 @@ int rondo_writer_wait(rondo_writer *w) {
 }
 
 void rondo_writer_stop(rondo_writer *w) {
-  if (w == NULL || w->owner != getpid()) return;
+  if (w == NULL || is_elsewhere(w)) return;
   pthread_mutex_lock(&w->mutex);
   settle(w);
   w->closing = true;

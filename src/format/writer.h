@@ -1,7 +1,8 @@
 /* writer.h - a thread that writes, so that a caller goes on computing meanwhile.
  *
  * It takes one write at a time: handing over the next one waits for the last. One thread at a time
- * may call; the first failure is kept and later writes are left out. */
+ * may call; the first failure is kept and later writes are left out. A forked child has no such
+ * thread: there everything is ECANCELED. */
 #ifndef RONDO_FORMAT_WRITER_H
 #define RONDO_FORMAT_WRITER_H
 
@@ -20,8 +21,7 @@ int rondo_writer_put(rondo_writer *w, int file, uint64_t offset, const void *byt
 /* Waits until all is written. Returns 0 or the errno of the first failure. */
 int rondo_writer_wait(rondo_writer *w);
 
-/* Waits, ends the thread and frees the memory; in a forked child, which has no such thread, it does
- * nothing. NULL is fine. */
+/* Waits, ends the thread and frees the memory; in a forked child it does nothing. NULL is fine. */
 void rondo_writer_stop(rondo_writer *w);
 
 /* Writes now. Returns 0 or an errno. */
