@@ -56,8 +56,9 @@ describe("rondo plan", function()
       ["fp4_e2m1_bnb g32"] = { "--dtype=fp4_e2m1_bnb", "--bits", "4" },
       ["e2m1 g3 dim0"] = { "--dtype", "e2m1", "--group-dim", "0", "--group-size", "3" },
       ["int16 asym g32 ratio 0.001"] = { "--bits", "16", "--quantile", "1e-3" },
-      ["int2 asym g32 clip layer"] = { "--bits", "2", "--mse-search", "--quantile", "1.0", "--threads", "3",
-                            "--overwrite", "--nonfinite", "keep", "--shard-size", "1.5 GiB" },
+      ["int2 asym g32 clip layer"] = { "--bits", "2", "--mse-search", "--quantile", "1.0",
+                                       "--threads", "3", "--overwrite", "--nonfinite", "keep",
+                                       "--shard-size", "1.5 GiB" },
     } do
       local _, tensors = planned(table.unpack(words))
       assert.equal(scheme, tensors["model.layers.0.mlp.up_proj.weight"].scheme)
