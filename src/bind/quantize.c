@@ -2,6 +2,7 @@
  * half (rondo.rtn, rondo.plan); here they are only kept from doing harm: every size and dtype is
  * verified before a kernel sees it. */
 #include "bind/bind.h"
+#include "bind/pack.h"
 #include "bind/sums.h"
 
 #include "core/checked.h"
@@ -90,13 +91,6 @@ static bool has_field(lua_State *L, int options, const char *name) {
   bool has = lua_getfield(L, options, name) != LUA_TNIL;
   lua_pop(L, 1);
   return has;
-}
-
-/* An integer argument from low to high, checked before it is narrowed. */
-static int small_argument(lua_State *L, int idx, int low, int high, const char *allowed) {
-  lua_Integer value = luaL_checkinteger(L, idx);
-  luaL_argcheck(L, value >= low && value <= high, idx, allowed);
-  return (int)value;
 }
 
 /* Whether t is row-major and its data aligned for its type; *count gets its elements. */
@@ -320,35 +314,6 @@ static void *output_field(lua_State *L, const rondo_tile *tile, const char *name
   return data;
 }
 
-/* Codes in words: of which type, along which dimension, and the shapes of both. */
-typedef struct {
-  rondo_dtype dtype; /* of the words: i8, i16, i32, i64 */
-  int bits, fields, dim;
-  int64_t rows, cols;           /* of the codes */
-  int64_t word_rows, word_cols; /* of the words */
-} packing;
-
-static bool is_word(rondo_dtype dtype) {
-  return dtype == RONDO_I8 || dtype == RONDO_I16 || dtype == RONDO_I32 || dtype == RONDO_I64;
-}
-
-static packing packing_of(rondo_dtype dtype, int bits, int dim, int64_t rows, int64_t cols) {
-  packing p = {.dtype = dtype, .bits = bits, .dim = dim, .rows = rows, .cols = cols};
-  p.fields = (int)rondo_dtype_bits(dtype) / bits;
-  p.word_rows = dim == 1 ? rows : ceil_div_i64(rows, p.fields);
-  p.word_cols = dim == 1 ? ceil_div_i64(cols, p.fields) : cols;
-  return p;
-}
-
-/* bits, word dtype, dim at idx, idx+1, idx+2. */
-static packing check_packing(lua_State *L, int idx, int64_t rows, int64_t cols) {
-  int bits = small_argument(L, idx, 1, 8, "bits are 1 to 8");
-  rondo_dtype dtype = rondo_check_dtype(L, idx + 1);
-  luaL_argcheck(L, is_word(dtype), idx + 1, "words are i8, i16, i32 or i64");
-  return packing_of(dtype, bits, small_argument(L, idx + 2, 0, 1, "the packed dimension is 0 or 1"),
-                    rows, cols);
-}
-
 /* The packed codes that options.words asks for: words of options.word_dtype along word_dim. */
 static void words_field(lua_State *L, const rondo_quantizer *q, const rondo_tile *tile,
                         rondo_quantized *out) {
@@ -356,10 +321,10 @@ static void words_field(lua_State *L, const rondo_quantizer *q, const rondo_tile
   if (lua_getfield(L, 3, "word_dtype") != LUA_TNIL) dtype = rondo_check_dtype(L, -1);
   lua_pop(L, 1);
   int64_t dim = integer_field(L, 3, "word_dim", 1);
-  luaL_argcheck(L, is_word(dtype), 3, "words are i8, i16, i32 or i64");
+  luaL_argcheck(L, rondo_is_word(dtype), 3, "words are i8, i16, i32 or i64");
   luaL_argcheck(L, dim == 0 || dim == 1, 3, "word_dim is 0 or 1");
   if (q->grid->bits > 8) return;
-  packing p = packing_of(dtype, q->grid->bits, (int)dim, tile->rows, tile->cols);
+  rondo_words p = rondo_words_of(dtype, q->grid->bits, (int)dim, tile->rows, tile->cols);
   out->words = output_field(L, tile, "words", dtype, p.word_rows, p.word_cols);
   out->packing = (rondo_packing){p.bits, p.fields, (int)rondo_dtype_size(dtype), p.dim};
 }
@@ -567,7 +532,9 @@ static int dequantize(lua_State *L) {
                 "codes are bytes [rows, cols]");
   int64_t rows = codes->shape[0], cols = codes->shape[1];
   rondo_quantizer q = {.grid = grid, .group_size = luaL_checkinteger(L, 5)};
-  q.group_dim = small_argument(L, 6, 0, 1, "group_dim is 0 or 1");
+  lua_Integer dim = luaL_checkinteger(L, 6);
+  luaL_argcheck(L, dim == 0 || dim == 1, 6, "group_dim is 0 or 1");
+  q.group_dim = (int)dim;
   luaL_argcheck(L, q.group_size >= 1, 5, "group_size is at least 1");
   q.group_rows = luaL_optinteger(L, 8, 1);
   luaL_argcheck(L, q.group_rows >= 1 && (q.group_rows == 1 || q.group_dim == 1), 8,
@@ -601,87 +568,6 @@ static int dequantize(lua_State *L) {
   return 1;
 }
 
-/* ---- Packing ---- */
-
-/* Fields in the last word (dim 1) or in every word of the last row of words (dim 0). */
-static int last_fields(const packing *p, int64_t count) {
-  int64_t rest = count % p->fields;
-  return rest == 0 ? p->fields : (int)rest;
-}
-
-/* pack(codes, bits, dtype, dim [, words]) -> words: codes are bytes [rows, cols], contiguous. */
-static int pack(lua_State *L) {
-  const rondo_tensor *codes = rondo_check_tensor(L, 1);
-  luaL_argcheck(L, codes->rank == 2 && rondo_dtype_size(codes->dtype) == 1, 1,
-                "codes are bytes [rows, cols]");
-  luaL_argcheck(L, codes->shape[1] < 2 || codes->stride[1] == 1, 1, "rows must be contiguous");
-  packing p = check_packing(L, 2, codes->shape[0], codes->shape[1]);
-  lua_settop(L, 5);
-  rondo_tensor *words;
-  if (lua_isnil(L, 5)) {
-    words = rondo_push_tensor(L, p.dtype, 2, (int64_t[]){p.word_rows, p.word_cols});
-  } else {
-    words = rondo_check_tensor(L, 5);
-    luaL_argcheck(L,
-                  words->dtype == p.dtype && words->rank == 2 && words->shape[0] == p.word_rows &&
-                      words->shape[1] == p.word_cols &&
-                      (p.word_rows < 2 || words->stride[0] == p.word_cols) &&
-                      (p.word_cols < 2 || words->stride[1] == 1) && !words->read_only,
-                  5, "words of the right shape are expected");
-  }
-  const rondo_kernels *k = rondo_state_kernels(L);
-  size_t size = rondo_dtype_size(p.dtype), stride = (size_t)codes->stride[0];
-  if (p.rows == 0 || p.cols == 0) return 1;
-  for (int64_t r = 0; r < p.word_rows; r++) {
-    unsigned char *target = (unsigned char *)words->data + (size_t)(r * p.word_cols) * size;
-    if (p.dim == 1) {
-      k->pack_words((const uint8_t *)codes->data + (size_t)r * stride, (size_t)p.fields, 1,
-                    (size_t)p.word_cols, p.fields, last_fields(&p, p.cols), p.bits, (int)size,
-                    target);
-    } else {
-      int fields = r + 1 == p.word_rows ? last_fields(&p, p.rows) : p.fields;
-      k->pack_words((const uint8_t *)codes->data + (size_t)r * (size_t)p.fields * stride, 1, stride,
-                    (size_t)p.word_cols, fields, fields, p.bits, (int)size, target);
-    }
-  }
-  return 1;
-}
-
-/* unpack(words, bits, dim, rows, cols, signed) -> codes i8 (signed) or u8 [rows, cols]. */
-static int unpack(lua_State *L) {
-  const rondo_tensor *words = rondo_check_tensor(L, 1);
-  luaL_argcheck(L, words->rank == 2, 1, "words are [rows, cols]");
-  int64_t rows = luaL_checkinteger(L, 4), cols = luaL_checkinteger(L, 5);
-  luaL_argcheck(L, rows >= 0 && cols >= 0, 4, "the shape is not negative");
-  bool sign = lua_toboolean(L, 6);
-  lua_settop(L, 3);
-  lua_pushstring(L, rondo_dtype_name(words->dtype));
-  lua_insert(L, 3); /* words, bits, dtype, dim */
-  packing p = check_packing(L, 2, rows, cols);
-  luaL_argcheck(L, words->shape[0] == p.word_rows && words->shape[1] == p.word_cols, 1,
-                "the words do not fit the shape");
-  luaL_argcheck(L, words->shape[1] < 2 || words->stride[1] == 1, 1, "rows must be contiguous");
-  rondo_tensor *codes =
-      rondo_push_tensor(L, sign ? RONDO_I8 : RONDO_U8, 2, (int64_t[]){rows, cols});
-  const rondo_kernels *k = rondo_state_kernels(L);
-  size_t size = rondo_dtype_size(p.dtype);
-  if (rows == 0 || cols == 0) return 1;
-  for (int64_t r = 0; r < p.word_rows; r++) {
-    const unsigned char *source =
-        (const unsigned char *)words->data + (size_t)(r * words->stride[0]) * size;
-    if (p.dim == 1) {
-      k->unpack_words(source, (size_t)p.fields, 1, (size_t)p.word_cols, p.fields,
-                      last_fields(&p, cols), p.bits, (int)size, sign,
-                      (uint8_t *)codes->data + (size_t)(r * cols));
-    } else {
-      int fields = r + 1 == p.word_rows ? last_fields(&p, rows) : p.fields;
-      k->unpack_words(source, 1, (size_t)cols, (size_t)p.word_cols, fields, fields, p.bits,
-                      (int)size, sign, (uint8_t *)codes->data + (size_t)(r * p.fields * cols));
-    }
-  }
-  return 1;
-}
-
 void rondo_open_quantize(lua_State *L) {
   luaL_newmetatable(L, GRID_META);
   lua_pushliteral(L, "locked");
@@ -691,7 +577,6 @@ void rondo_open_quantize(lua_State *L) {
                                        {"ranges", ranges},         {"clear_ranges", clear_ranges},
                                        {"params", params},         {"round_scales", round_scales},
                                        {"losses", losses},         {"squared_error", squared_error},
-                                       {"dequantize", dequantize}, {"pack", pack},
-                                       {"unpack", unpack},         {NULL, NULL}};
+                                       {"dequantize", dequantize}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

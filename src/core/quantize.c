@@ -16,7 +16,6 @@ enum {
   STRIP_VALUES = 512,     /* columns at once where groups run along the rows */
   LONG_GROUP = 512,       /* rows; longer groups are read twice from memory: wider strips */
   SEGMENT_GROUPS = 16384, /* whose parameters are kept at once */
-  LINE_VALUES = 16384,    /* see block_losses in quantize_columns.c */
   READ_BYTES = 1 << 18    /* rows of more bytes are read before the work begins */
 };
 
@@ -305,7 +304,7 @@ static scratch *worker_scratch(job *j, int worker) {
   scratch *s = &j->scratch[worker];
   if (s->x != NULL) return s;
   size_t piece = (size_t)smallest(j->piece, j->tile->cols), params = (size_t)j->params;
-  size_t values = by_columns(j) && j->purpose == LOSSES ? LINE_VALUES : piece;
+  size_t values = by_columns(j) && j->purpose == LOSSES ? LINES * LINE_ROWS : piece;
   size_t rows = (size_t)smallest(j->task_rows, j->tile->rows);
   size_t reads =
       j->tile->read == NULL ? 0 : rows * (size_t)j->tile->cols * dtype_bytes(j->tile->dtype);
@@ -565,51 +564,4 @@ bool rondo_tile_error(const rondo_quantizer *q, const rondo_tile *x, const rondo
   if (good) add_sums(&j, error, norm);
   release(&j);
   return good;
-}
-
-/* ---- Dequantizing ---- */
-
-typedef struct {
-  const rondo_quantizer *q;
-  const uint8_t *codes;
-  int64_t rows, cols, groups;
-  const float *scales;
-  const uint8_t *zeros;
-  float *values;
-} decoding;
-
-/* Zero points of n params as floats. */
-static void widen_zeros(const decoding *d, int64_t at, int64_t n, float *zero) {
-  for (int64_t i = 0; i < n; i++) zero[i] = d->zeros == NULL ? 0 : (float)d->zeros[at + i];
-}
-
-static void decode_row(void *context, size_t task, int worker) {
-  (void)worker;
-  enum { CHUNK = 256 };
-  decoding *d = context;
-  const rondo_kernels *k = d->q->kernels;
-  int64_t row = (int64_t)task, size = d->q->group_size;
-  const uint8_t *codes = d->codes + row * d->cols;
-  float *values = d->values + row * d->cols, zero[CHUNK], *scales = (float *)(uintptr_t)d->scales;
-  bool columns = d->q->group_dim == 0;
-  int64_t params = columns ? d->cols : d->groups,
-          base = columns ? row / size * d->cols : row / d->q->group_rows * params;
-  for (int64_t i = 0; i < params; i += CHUNK) {
-    int64_t count = smallest(CHUNK, params - i), col = columns ? i : i * size;
-    int64_t n = columns ? count : smallest(count * size, d->cols - col);
-    rondo_params p = {scales + base + i, zero, NULL};
-    widen_zeros(d, base + i, count, zero);
-    if (columns) {
-      k->dequantize_columns(d->q->grid, codes + col, (size_t)n, p, values + col);
-    } else {
-      k->dequantize_groups(d->q->grid, codes + col, (size_t)n, (size_t)size, p, values + col);
-    }
-  }
-}
-
-bool rondo_tile_dequantize(const rondo_quantizer *q, const uint8_t *codes, int64_t rows,
-                           int64_t cols, const float *scales, const uint8_t *zeros, float *values) {
-  decoding d = {q, codes, rows, cols, ceil_div_i64(cols, q->group_size), scales, zeros, values};
-  if (cols > 0) rondo_pool_run(q->pool, (size_t)rows, decode_row, &d);
-  return true;
 }

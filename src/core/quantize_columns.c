@@ -5,11 +5,6 @@
 
 #include <math.h>
 
-enum {
-  LINES = 16,      /* columns that are gathered as lines for losses */
-  LINE_ROWS = 1024 /* rows of them at once; a multiple of RONDO_ERROR_BLOCK */
-};
-
 /* A part of a strip in which each column is one group, or what the tile holds of it. */
 typedef struct {
   int64_t row, rows, col, cols, group;

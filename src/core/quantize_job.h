@@ -11,6 +11,10 @@
 
 typedef enum { QUANTIZE, RANGES, LOSSES, ERRORS } purpose;
 
+/* Losses of groups along the rows: columns that are gathered as lines, and rows of them at once, a
+ * multiple of RONDO_ERROR_BLOCK; s->y holds as many values then. */
+enum { LINES = 16, LINE_ROWS = 1024 };
+
 /* A worker's buffers, made by its first task. Arrays of params hold one element a group (rows) or a
  * column (columns). */
 typedef struct {
