@@ -85,6 +85,46 @@ describe("the rules of a recipe", function()
     assert.is_true(asked < 30, asked) -- once for tensors of like names, but v, which depth parts
   end)
 
+  it("ask a function once for each depth where that is all it asks", function()
+    local names = {}
+    local rows = plan(llama(12), {
+      { function(l)
+          if l.part ~= "down" then return false end
+          return l.depth % 3 == 0 or l.depth == l.depth_count - 1
+        end, int8 },
+      { function(l) -- looks at the name from depth 7 on
+          if l.part ~= "o" or l.depth < 7 then return false end
+          names[#names + 1] = l.name
+          return l.name:find "layers%.9%." ~= nil
+        end, int3 },
+      { "*_proj.weight", int4 }, otherwise = keep,
+    })
+    for i = 0, 11 do
+      local down = (i % 3 == 0 or i == 11) and "int8 sym row" or "int4 sym g128"
+      assert.equal(down, rows[("layers.%d.mlp.down_proj"):format(i)].scheme)
+      assert.equal(i == 9 and "int3 sym g128" or "int4 sym g128",
+        rows[("layers.%d.self_attn.o_proj"):format(i)].scheme)
+    end
+    assert.equal(5, #names)
+  end)
+
+  it("ask no more than once for each depth of 40 experts", function()
+    local tensors, asked = {}, 0
+    for i = 0, 119 do
+      local name = ("model.layers.%d.mlp.experts.%d.down_proj.weight"):format(i // 40, i % 40)
+      tensors[i + 1] = { name, { 8, 8 } }
+    end
+    local rows = plan(models.folder(tensors), { { function(l)
+      asked = asked + 1
+      return l.depth == 1
+    end, int8 }, otherwise = int4 })
+    for i = 0, 119 do
+      local row = rows[("layers.%d.mlp.experts.%d.down_proj"):format(i // 40, i % 40)]
+      assert.equal(i // 40 == 1 and "int8 sym row" or "int4 sym g128", row.scheme)
+    end
+    assert.is_true(asked <= 4, asked) -- and once to find out what it asks
+  end)
+
   it("see kinds and parts", function()
     local path = llama(1, { { "model.layers.0.mlp.experts.0.w1.weight", { 8, 8 } },
                             { "model.layers.0.mlp.gate.weight", { 2, 8 } },

@@ -84,12 +84,40 @@ function layers.at(self, number)
   return known or nil, true
 end
 
+-- How to find the depth of the tensors of a group, which is the same segment of all their names:
+-- { pattern }; EACH where it is the first or last one, false where there is none.
+local function depth_finder(name)
+  local _, above = classify.depth(name)
+  if not above then return false end
+  local _, dots = above:gsub("%.", "")
+  local pattern = "^((" .. ("[^.]*%."):rep(dots) .. "[^.]*)%.(%d+)%.)"
+  return above ~= "" and name:find(pattern) and { pattern = pattern } or EACH
+end
+
+--- The number of the layer that the tensor of that number lies in, and the path up to it; see
+--- classify.depth.
+function layers.depth(self, number)
+  local name, group = self.names[number], self.group_of[number]
+  local known = self.depths[group]
+  if known == nil then
+    known = depth_finder(name)
+    self.depths[group] = known
+  end
+  if not known then return nil end
+  if known == EACH then return classify.depth(name) end
+  if not known.start or name:find(known.start, 1, true) ~= 1 then -- not as the one before
+    local start, above, digits = name:match(known.pattern)
+    known.start, known.above, known.depth = start, above, tonumber(digits)
+  end
+  return known.depth, known.above
+end
+
 -- The number of layers under each path ("model.layers" -> 32).
 local function count_depths(self)
   local counts = {}
-  for number, name in ipairs(self.names) do
+  for number = 1, #self.names do
     local depth, above
-    if layers.at(self, number) then depth, above = classify.depth(name) end
+    if layers.at(self, number) then depth, above = layers.depth(self, number) end
     if depth and depth >= (counts[above] or 0) then counts[above] = depth + 1 end
   end
   return counts
@@ -111,7 +139,7 @@ end
 function layers.new(checkpoint, names, fields, records)
   local by_tensor, by_weight = index_records(records)
   local self = { checkpoint = checkpoint, names = names, fields = fields, records = by_tensor,
-                 whats = {}, look = neighbourhood(checkpoint, fields, by_weight) }
+                 whats = {}, depths = {}, look = neighbourhood(checkpoint, fields, by_weight) }
   self.group_of, self.first = checkpoint:groups()
   return self
 end

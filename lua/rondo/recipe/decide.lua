@@ -2,11 +2,11 @@
 --
 -- Tensors whose names differ in numbers only (src/format/groups.h) go through the rules together:
 -- a pattern without digits, first and last cannot tell them apart, and neither does a function that
--- asks only for what they share. Of the rules that can, each tensor is asked alone.
+-- asks only for what they share. Where functions ask for the depth besides, those of a depth go
+-- together. Of other rules each tensor is asked alone.
 
 local layer_of = require "rondo.recipe.layer"
 local layers_of = require "rondo.model.layers"
-local packed = require "rondo.formats.packed"
 local parts = require "rondo.recipe.parts"
 local pattern = require "rondo.pattern"
 local scheme_of = require "rondo.scheme"
@@ -26,7 +26,7 @@ end
 -- The name that patterns see: of a packed layer, the one its weight had.
 local function plain_name(made, name)
   local record = made.list.records[name]
-  return record and packed.plain_name(made.model, record.name) or name
+  return record and record.weight or name
 end
 
 -- What a function of a recipe gave, checked.
@@ -35,25 +35,26 @@ local function scheme_or_nil(value, said)
   error(("%s gives a scheme or nil, not a %s"):format(said, type(value)), 0)
 end
 
--- A rule as a function (name, look) -> whether it may tell numbers apart, scheme or nil, text;
--- look() gives the layer. matched: rules whose pattern has matched a tensor.
-local function compiled(rule, context, matched)
+-- A rule as a function (name, look) -> what it asked (see layer.ask), scheme or nil, text; look()
+-- gives the layer. matched: rules whose pattern has matched a tensor.
+local function compiled(view, rule, context, matched)
   if rule.pattern then
-    local test, single = pattern.compile(rule.pattern, context).test, tells_numbers(rule.pattern)
+    local test = pattern.compile(rule.pattern, context).test
+    local asked = tells_numbers(rule.pattern) and layer_of.OWN or layer_of.SHARED
     return function(name)
-      local good = test(name)
-      if good then matched[rule] = true end
-      return single, good and rule.scheme or nil, rule.text
+      if not test(name) then return asked, nil end
+      matched[rule] = true
+      return asked, rule.scheme, rule.text
     end
   elseif rule.test then
     return function(_, look)
-      local single, good = layer_of.ask(look(), rule.test)
-      return single, good and rule.scheme or nil, rule.text
+      local asked, good = layer_of.ask(view, look(), rule.test)
+      return asked, good and rule.scheme or nil, rule.text
     end
   end
   return function(_, look)
-    local single, scheme, text = layer_of.ask(look(), rule.decide)
-    return single, scheme_or_nil(scheme, rule.text), text or rule.text
+    local asked, scheme, text = layer_of.ask(view, look(), rule.decide)
+    return asked, scheme_or_nil(scheme, rule.text), text or rule.text
   end
 end
 
@@ -66,25 +67,26 @@ local function context_of(made, body)
   end
 end
 
-local function compile(body, context, matched)
+local function compile(view, body, context, matched)
   local list = {}
   for i, rule in ipairs(body.rules) do
-    list[i] = compiled(rule, context, matched)
+    list[i] = compiled(view, rule, context, matched)
   end
   if body.otherwise then
-    list[#list + 1] = function() return false, body.otherwise, "otherwise" end
+    list[#list + 1] = function() return layer_of.SHARED, body.otherwise, "otherwise" end
   end
   return list
 end
 
 -- What the rules come to for a group, found out with one of its tensors: the rules that each must
--- be asked about, and the scheme and text that hold if none of them matches.
+-- be asked about, the scheme and text that hold if none of them matches, and what was asked.
 local function program_of(rules, name, look)
-  local program = { settled = {} }
+  local program = { settled = {}, asked = layer_of.SHARED }
   for _, rule in ipairs(rules) do
-    local single, scheme, text = rule(name, look)
-    if single then
+    local asked, scheme, text = rule(name, look)
+    if asked ~= layer_of.SHARED then
       program[#program + 1] = rule
+      program.asked = math.max(program.asked, asked)
     elseif scheme then
       program.scheme, program.text = scheme, text
       break
@@ -93,12 +95,15 @@ local function program_of(rules, name, look)
   return program
 end
 
+-- @return scheme, text, and what was asked for them
 local function run(program, name, look)
+  local most = layer_of.SHARED
   for i = 1, #program do
-    local _, scheme, text = program[i](name, look)
-    if scheme then return scheme, text end
+    local asked, scheme, text = program[i](name, look)
+    if asked > most then most = asked end
+    if scheme then return scheme, text, most end
   end
-  return program.scheme, program.text
+  return program.scheme, program.text, most
 end
 
 -- ---- Tensors that no rule matches ----
@@ -161,28 +166,48 @@ local function parts_of_records(made)
 end
 
 local function group_program(d, number, name, plain)
-  local program = program_of(d.rules, plain, d.look)
-  program.shared = select(2, layers_of.at(d.made.list, number)) and not d.made.list.records[name]
+  local program, list = program_of(d.rules, plain, d.look), d.made.list
+  program.shared = select(2, layers_of.at(list, number)) and not list.records[name]
+  if program.asked == layer_of.DEPTH and program.shared then program.by_path = {} end
   d.programs[d.made.group_of[number]] = program
   return program
 end
 
--- The decision on one tensor, or nil. Where the tensors of a group have the same decision for a
--- scheme, it is remembered.
-local function one(d, number, name, program)
-  local plain = plain_name(d.made, name)
-  d.number = number
-  program = program or group_program(d, number, name, plain)
-  local scheme, text = run(program, plain, d.look)
-  if not scheme then return nil end
-  local settled = program.settled[scheme]
-  if settled and settled[text] then return settled[text] end
+-- The decision for a scheme. Where the tensors of a group have the same one, it is remembered.
+local function settle(d, number, name, program, scheme, text)
   local decision = d.make(name, layers_of.at(d.made.list, number), scheme, text)
   if program.shared then
-    program.settled[scheme] = settled or {}
+    program.settled[scheme] = program.settled[scheme] or {}
     program.settled[scheme][text] = decision
     if #program == 0 then program.decision = decision end
   end
+  return decision
+end
+
+-- The decisions on tensors of a group that have the path before the depth in common, by depth; and
+-- the depth of this one.
+local function by_depth(d, program, number)
+  local depth, path = layers_of.depth(d.made.list, number)
+  path, depth = path or "", depth or 0
+  program.by_path[path] = program.by_path[path] or {}
+  return program.by_path[path], depth
+end
+
+-- The decision on one tensor, or nil.
+local function one(d, number, name, program)
+  local plain, like, depth = name, nil, nil
+  if d.has_records then plain = plain_name(d.made, name) end
+  d.number, d.layer = number, nil
+  program = program or group_program(d, number, name, plain)
+  if program.by_path then
+    like, depth = by_depth(d, program, number)
+    if like[depth] then return like[depth] end
+  end
+  local scheme, text, asked = run(program, plain, d.look)
+  if not scheme then return nil end
+  local settled = program.settled[scheme]
+  local decision = settled and settled[text] or settle(d, number, name, program, scheme, text)
+  if like and asked <= layer_of.DEPTH then like[depth] = decision end
   return decision
 end
 
@@ -194,9 +219,13 @@ end
 -- @return list of decisions by number; raises where no rule matches a tensor
 function decide.all(made, body, where, make)
   local context, matched = context_of(made, body), {}
-  local rules = compile(body, context, matched)
-  local d = { made = made, rules = rules, programs = {}, make = make }
-  function d.look() return layer_of.new(made, d.number, layers_of.at(made.list, d.number)) end
+  local view = layer_of.view(made)
+  local d = { made = made, rules = compile(view, body, context, matched), programs = {},
+              make = make, has_records = next(made.list.records) ~= nil }
+  function d.look()
+    d.layer = d.layer or layer_of.new(view, d.number)
+    return d.layer
+  end
   local hidden, decisions, missing = parts_of_records(made), {}, {}
   for number, name in ipairs(made.names) do
     local program = d.programs[made.group_of[number]]
@@ -218,14 +247,13 @@ end
 
 -- The layers that are quantized: list of { number, name, what, layer, scheme, text }.
 local function quantized(made, decisions)
-  local list = {}
+  local list, view = {}, layer_of.view(made)
   for number, name in ipairs(made.names) do
     local decision = decisions[number]
     if decision.what == "quantize" then
-      local what, shared = layers_of.at(made.list, number)
-      list[#list + 1] = { number = number, name = name, what = what, scheme = decision.asked,
-                          text = decision.rule,
-                          layer = layer_of.new(made, number, what, shared) }
+      list[#list + 1] = { number = number, name = name, what = layers_of.at(made.list, number),
+                          scheme = decision.asked, text = decision.rule,
+                          layer = layer_of.new(view, number) }
     end
   end
   return list

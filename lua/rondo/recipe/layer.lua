@@ -10,113 +10,142 @@
 --   transposed, quantized (see rondo.model.layer), weight (the tensor)
 -- and of layers whatever else a layer of model:layers() has. Methods: stats(), loss(scheme).
 --
--- It remembers whether something was asked that tensors of like names need not share: where that
--- was not so, an answer holds for all of them (see rondo.recipe.decide).
+-- layer.ask tells what a function asked: the answer to what tensors of like names share holds for
+-- all of them, and that to a depth for all of that depth (see rondo.recipe.decide).
+--
+-- The objects are empty tables, of which a plan may make one for each of its tensors; what they
+-- stand for lies in the view of the plan that they come from.
 
-local classify = require "rondo.model.classify"
 local layers_of = require "rondo.model.layers"
 local parts = require "rondo.recipe.parts"
 local source = require "rondo.model.source"
 
 local layer = {}
 
-local state_of = setmetatable({}, { __mode = "k" })
+-- What a function may have asked, the later the more.
+local SHARED, DEPTH, OWN = 0, 1, 2
+
+layer.SHARED, layer.DEPTH, layer.OWN = SHARED, DEPTH, OWN
 
 local function model_of() return require "rondo.model" end
 
--- The description in rondo.model.layer, or nil for a tensor that is no layer's weight.
-local function described(state)
-  if state.layer == nil then
-    state.layer = state.what and model_of().layer_of(state.made.model, state.name) or false
-  end
-  return state.layer or nil
+-- The view of a layer object, and its tensor's number.
+local function view_of(self)
+  local meta = debug.getmetatable(self)
+  local view = meta and meta.view
+  if not view then error("a layer is expected, as in layer:stats() and layer:loss(scheme)", 3) end
+  return view, view.number_of[self]
 end
 
-local function path_of(state)
-  return state.what and layers_of.path(state.made.list, state.name) or state.name
+local function what_of(view, number)
+  return (layers_of.at(view.made.list, number))
+end
+
+-- The description in rondo.model.layer, or nil for a tensor that is no layer's weight.
+local function described(view, number)
+  local found = view.described[number]
+  if not found and what_of(view, number) then
+    found = model_of().layer_of(view.made.model, view.names[number])
+    view.described[number] = found
+  end
+  return found
+end
+
+local function path_of(view, number)
+  local name = view.names[number]
+  return what_of(view, number) and layers_of.path(view.made.list, name) or name
 end
 
 -- ---- What tensors of like names share ----
 
-local common = {}
+local shared = {}
 
-function common.part(state)
-  local kind = state.what and state.what.kind
-  return (kind == "linear" or kind == "expert") and parts.of(path_of(state)) or nil
+function shared.part(view, number)
+  local what = what_of(view, number)
+  local may_be = what and (what.kind == "linear" or what.kind == "expert")
+  return may_be and parts.of(path_of(view, number)) or nil
 end
 
-function common.kind(state)
-  if not state.what then return state.name:find "bias$" and "bias" or "other" end
-  local kind = state.what.kind
-  if kind == "linear" then return common.part(state) or kind end
-  return kind == "lm_head" and "head" or kind
+function shared.kind(view, number)
+  local what = what_of(view, number)
+  if not what then return view.names[number]:find "bias$" and "bias" or "other" end
+  if what.kind == "linear" then return shared.part(view, number) or what.kind end
+  return what.kind == "lm_head" and "head" or what.kind
 end
 
-local function stored(state)
-  local record = state.made.list.records[state.name]
+local function stored(view, number)
+  local name = view.names[number]
+  local record = view.made.list.records[name]
   if record then return record.dtype, table.move(record.shape, 1, #record.shape, 1, {}) end
-  return state.made.model.checkpoint:info(state.name)
+  return view.made.model.checkpoint:info(name)
 end
 
-function common.dtype(state)
-  return (stored(state))
+function shared.dtype(view, number)
+  return (stored(view, number))
 end
 
-function common.shape(state)
-  return (select(2, stored(state)))
+function shared.shape(view, number)
+  return (select(2, stored(view, number)))
 end
 
-function common.rank(state)
-  return #common.shape(state)
+function shared.rank(view, number)
+  return #shared.shape(view, number)
 end
 
-function common.transposed(state)
-  return state.what ~= nil and state.what.transposed
+function shared.transposed(view, number)
+  local what = what_of(view, number)
+  return what ~= nil and what.transposed
 end
 
-function common.quantized(state)
-  return state.made.list.records[state.name] ~= nil
+function shared.quantized(view, number)
+  return view.made.list.records[view.names[number]] ~= nil
+end
+
+-- ---- What those in the same numbered layer share ----
+
+local by_depth = {}
+
+function by_depth.depth(view, number)
+  return (layers_of.depth(view.made.list, number))
+end
+
+function by_depth.depth_count(view, number)
+  local depth, above = layers_of.depth(view.made.list, number)
+  return depth and layers_of.counts(view.made.list)[above]
 end
 
 -- ---- What each has for itself ----
 
 local own = { name = path_of }
 
-function own.tensor_name(state)
-  return state.name
+function own.tensor_name(view, number)
+  return view.names[number]
 end
 
-function own.depth(state)
-  return (classify.depth(path_of(state)))
-end
-
-function own.depth_count(state)
-  local depth, above = classify.depth(path_of(state))
-  return depth and layers_of.counts(state.made.list)[above]
-end
-
-function own.weight(state)
-  local found = described(state)
+function own.weight(view, number)
+  local found = described(view, number)
   if found then return found.weight end
-  local tensor, message = state.made.model.checkpoint:tensor(state.name)
+  local tensor, message = view.made.model.checkpoint:tensor(view.names[number])
   if not tensor then error(message, 0) end
   return tensor
 end
 
--- Whether another module uses the same tensor: a question to few groups.
-local function is_tied(state)
-  local groups = state.made.tied_groups
-  if not groups then
-    groups = {}
-    if next(state.made.tied) then
-      for number, name in ipairs(state.made.names) do
-        if state.made.tied[name] then groups[state.made.group_of[number]] = true end
-      end
+-- The groups with tensors that another module uses, too.
+local function tied_groups(view)
+  local made, groups = view.made, {}
+  if next(made.tied) then
+    for number, name in ipairs(view.names) do
+      if made.tied[name] then groups[made.list.group_of[number]] = true end
     end
-    state.made.tied_groups = groups
   end
-  if groups[state.made.group_of[state.number]] then state.singled = true end
-  return state.made.tied[state.name] or false
+  return groups
+end
+
+-- What all tensors of a group share, but for few groups.
+function shared.tied(view, number)
+  view.tied_groups = view.tied_groups or tied_groups(view)
+  if view.tied_groups[view.made.list.group_of[number]] then view.asked = OWN end
+  return view.made.tied[view.names[number]] or false
 end
 
 -- ---- Weights ----
@@ -125,9 +154,11 @@ local methods = {}
 
 --- Statistics of the weight; see rondo.inspect.stats.
 function methods:stats()
-  local state = state_of[self]
-  if described(state) then return described(state):stats() end
-  local from = source.stored(state.made.model.checkpoint, state.name, stored(state))
+  local view, number = view_of(self)
+  local found = described(view, number)
+  if found then return found:stats() end
+  local from = source.stored(view.made.model.checkpoint, view.names[number],
+                             stored(view, number))
   local stats, message = require("rondo.inspect").stats(from)
   if not stats then error(message, 0) end
   return stats
@@ -136,73 +167,87 @@ end
 --- What quantizing with a scheme loses: the sum of squared differences over the sum of squares. A
 --- group runs as it would in the plan, whichever way the weight is stored.
 function methods:loss(scheme)
-  local state = state_of[self]
+  local view, number = view_of(self)
   if scheme.type == "keep" then return 0.0 end
-  local result, message = require("rondo.recipe.measure")(state.made, described(state), scheme)
+  local result, message =
+    require("rondo.recipe.measure")(view.made, described(view, number), scheme)
   if not result then error(message, 0) end
   return result.norm > 0 and result.error / result.norm or (result.error > 0 and 1.0 or 0.0)
 end
 
+--- The methods by name, for help.
+layer.methods = methods
+
 -- ---- The object ----
 
-local Layer = { __name = "rondo.recipe.layer", __metatable = "locked" }
+-- The functions above by name, and what they ask.
+local getters, asks = {}, {}
+for asked, list in pairs { [SHARED] = shared, [DEPTH] = by_depth, [OWN] = own } do
+  for name, get in pairs(list) do getters[name], asks[name] = get, asked end
+end
 
-local function known_fields(state)
-  local names = { "tied", "stats", "loss" }
-  for _, list in ipairs { common, own } do
-    for name in pairs(list) do names[#names + 1] = name end
-  end
+local function known_fields(view, number)
+  local names = { "loss", "stats" }
+  for name in pairs(getters) do names[#names + 1] = name end
   table.sort(names)
-  local more = described(state) and ", and those of a layer" or ""
+  local more = described(view, number) and ", and those of a layer" or ""
   return table.concat(names, ", ") .. more
 end
 
-function Layer.__index(self, key)
-  local state = state_of[self]
-  if common[key] then
-    if not state.shared then state.singled = true end
-    return common[key](state)
-  end
-  if key == "tied" then return is_tied(state) end
-  state.singled = true
+-- A method, or a field of a layer of model:layers() that tensors without a layer do not have. It is
+-- reached by tail calls, so that an error points at who asked.
+local function other_field(view, number, key)
   if methods[key] then return methods[key] end
-  if own[key] then return own[key](state) end
-  local found = described(state)
+  local found = described(view, number)
   local good, value = pcall(function() return found[key] end)
-  if not good then
-    error(("%s has no field '%s' (known: %s)"):format(state.name, tostring(key),
-      known_fields(state)), 2)
-  end
-  return value
+  if good then return value end
+  error(("%s has no field '%s' (known: %s)"):format(view.names[number], tostring(key),
+    known_fields(view, number)), 2)
 end
 
-function Layer.__newindex(_, key)
-  error(("a layer cannot be changed (field '%s')"):format(tostring(key)), 2)
+local function read(view, self, key)
+  local number, asked = view.number_of[self], asks[key] or OWN
+  -- Where neighbours say what a tensor is, its group shares nothing.
+  if asked == SHARED and not select(2, layers_of.at(view.made.list, number)) then asked = OWN end
+  if asked > view.asked then view.asked = asked end
+  local get = getters[key]
+  if get then return get(view, number) end
+  return other_field(view, number, key)
 end
 
-function Layer.__tostring(self)
-  local state = state_of[self]
-  return ("%s %s %s [%s]"):format(common.kind(state), path_of(state), common.dtype(state),
-    table.concat(common.shape(state), ", "))
+--- What the layer objects of a plan have in shared.
+function layer.view(made)
+  local view = { made = made, names = made.list.names, asked = SHARED,
+                 number_of = setmetatable({}, { __mode = "k" }),
+                 described = setmetatable({}, { __mode = "v" }) }
+  view.meta = {
+    __name = "rondo.recipe.layer", __metatable = "locked", view = view,
+    __index = function(self, key) return read(view, self, key) end,
+    __newindex = function(_, key)
+      error(("a layer cannot be changed (field '%s')"):format(tostring(key)), 2)
+    end,
+    __tostring = function(self)
+      local number = view.number_of[self]
+      return ("%s %s %s [%s]"):format(shared.kind(view, number), path_of(view, number),
+        shared.dtype(view, number), table.concat(shared.shape(view, number), ", "))
+    end,
+  }
+  return view
 end
 
 --- The tensor of that number.
--- @param what    of layers.at
--- @param shared  whether that holds for all tensors of its group
-function layer.new(made, number, what, shared)
-  local self = {}
-  state_of[self] = { made = made, number = number, name = made.names[number], what = what,
-                     shared = shared }
-  return setmetatable(self, Layer)
+function layer.new(view, number)
+  local self = setmetatable({}, view.meta)
+  view.number_of[self] = number
+  return self
 end
 
---- Calls f(layer), and tells whether the answer may be another for tensors of like names.
--- @return whether it may, and what f returned (two values)
-function layer.ask(self, f)
-  local state = state_of[self]
-  state.singled = false
+--- Calls f(layer), and tells what it asked.
+-- @return SHARED, DEPTH or OWN, and what f returned (two values)
+function layer.ask(view, self, f)
+  view.asked = SHARED
   local first, second = f(self)
-  return state.singled, first, second
+  return view.asked, first, second
 end
 
 return layer
