@@ -9,15 +9,6 @@ local document = {}
 
 local Records = { __name = "rondo.records" } -- nothing but this command holds it
 
---- A list of objects for document.write.
--- @param entries   list of tables
--- @param names     their fields in order; fields that are nil are left out
--- @param nullable  set of fields that stand as null where they are nil; numbers that are not finite
---                  are null, too
-function document.records(entries, names, nullable)
-  return setmetatable({ entries = entries, names = names, nullable = nullable or {} }, Records)
-end
-
 -- Shapes and other lists of numbers on one line.
 local function list_text(list)
   return json.encode(json.array(table.move(list, 1, #list, 1, {}))):gsub(",", ", ")
@@ -54,26 +45,52 @@ local function member_of(name, nullable)
   end
 end
 
--- A function from an entry to its lines.
-local function encoder(records)
-  local member, names = {}, records.names
-  for i, name in ipairs(names) do member[i] = member_of(name, records.nullable[name]) end
+-- A function from an entry to the lines of its members.
+local function encoder(names, nullable)
+  local member = {}
+  for i, name in ipairs(names) do
+    member[i] = member_of(name, nullable and nullable[name])
+  end
   return function(entry)
     local members = {}
     for i = 1, #names do members[#members + 1] = member[i](entry[names[i]]) end
-    return "    {\n" .. table.concat(members, ",\n") .. "\n    }"
+    return table.concat(members, ",\n")
   end
 end
 
+--- A list of objects for document.write.
+-- @param entries   list of tables
+-- @param names     their fields in order; fields that are nil are left out
+-- @param nullable  set of fields that stand as null where they are nil; numbers that are not finite
+--                  are null, too
+function document.records(entries, names, nullable)
+  local encode = encoder(names, nullable)
+  return setmetatable({ count = #entries, text = function(i) return encode(entries[i]) end },
+                      Records)
+end
+
+--- The same for entries that differ in their names: what many share is made into text once.
+-- @param own     list of the entries' names, their first field
+-- @param shared  function (i) -> a table with the other fields
+function document.named_records(own, shared, names, nullable)
+  local encode, texts = encoder(names, nullable), setmetatable({}, { __mode = "k" })
+  local function text(i)
+    local entry = shared(i)
+    if not texts[entry] then texts[entry] = ",\n" .. encode(entry) end
+    return '      "name": ' .. core.json_quote(own[i]) .. texts[entry]
+  end
+  return setmetatable({ count = #own, text = text }, Records)
+end
+
 local function write_records(records)
-  if #records.entries == 0 then return output.text "[]" end
-  local encode, texts = encoder(records), {}
-  output.text "[\n"
-  for i, entry in ipairs(records.entries) do
-    texts[#texts + 1] = encode(entry)
-    if #texts == 1000 or i == #records.entries then
-      output.text(table.concat(texts, ",\n"))
-      output.text(i == #records.entries and "\n  ]" or ",\n")
+  if records.count == 0 then return output.text "[]" end
+  local texts = {}
+  output.text "[\n    {\n"
+  for i = 1, records.count do
+    texts[#texts + 1] = records.text(i)
+    if #texts == 1000 or i == records.count then
+      output.text(table.concat(texts, "\n    },\n    {\n"))
+      output.text(i == records.count and "\n    }\n  ]" or "\n    },\n    {\n")
       texts = {}
     end
   end

@@ -75,9 +75,9 @@ local function write_json(made, o)
     { "totals", document.object(made.totals, { "tensors", "quantized", "weights", "bits",
                                                "bytes_before", "bytes_after" }) },
     { "files", document.records(made.files, { "name", "size" }) },
-    { "tensors", document.records(made.rows, { "name", "shape", "dtype", "action", "rule", "scheme",
-                                               "bits", "bytes_before", "bytes_after" },
-                                  { scheme = true }) },
+    { "tensors", document.named_records(made.names, function(i) return plan.measure(made, i) end,
+        { "shape", "dtype", "action", "rule", "scheme", "bits", "bytes_before", "bytes_after" },
+        { scheme = true }) },
   }
 end
 
