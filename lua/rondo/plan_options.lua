@@ -116,8 +116,10 @@ local function matches_any(names, matches)
 end
 
 local function check_exclude(where, model, list)
-  local matchers, context = {}, { first = 0, last = math.max(model.depth - 1, 0) }
-  for i, text in ipairs(list or {}) do
+  local matchers = {}
+  if not list then return matchers end
+  local context = { first = 0, last = math.max(model.depth - 1, 0) }
+  for i, text in ipairs(list) do
     local good, matcher = pcall(pattern.compile, text, context)
     if not good then error(string.format("%s: exclude[%d]: %s", where, i, matcher), 0) end
     matchers[i] = { text = text, matches = matcher.test }
