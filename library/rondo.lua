@@ -497,6 +497,11 @@ function tensor:contiguous() end
 ---@return rondo.tensor
 function tensor:reshape(shape) end
 
+---The same memory as elements of another type of the same size: t:view("u8") of f8_e8m0.
+---@param dtype string
+---@return rondo.tensor
+function tensor:view(dtype) end
+
 ---A view with two dimensions exchanged, the last two unless named.
 ---@param a? integer
 ---@param b? integer

@@ -440,6 +440,15 @@ describe("views", function()
     assert.is_true(cube:transpose(1, 2):clone():transpose(1, 2) == cube)
   end)
 
+  it("show the same bits as another type of their size", function()
+    local t = T({ 1, -2, 0.5 }, "f32")
+    check(t:view "i32", "i32", { 0x3f800000, -0x40000000, 0x3f000000 })
+    t:view "i32"[1] = 0x40400000
+    assert.equal(3, t[1])
+    check(T({ 0x38, 0x3f }, "u8"):view "f8_e4m3", "f8_e4m3", { 1, 1.875 })
+    assert.has_error(function() t:view "u8" end, "view: u8 has 8 bits, f32 32")
+  end)
+
   it("take rows", function()
     local t = core.arange(1, 8):reshape { 4, 2 }
     check(t:rows(2, 3), "f32", { { 3, 4 }, { 5, 6 } })

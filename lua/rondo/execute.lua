@@ -57,23 +57,33 @@ function execute.check(job, keep)
   return true
 end
 
+-- Writes what a format stores of a layer besides, whatever its weights are.
+local function put_constants(job, put_bytes)
+  for _, e in ipairs(job.entries) do
+    if e.constant then
+      local done, message, code = put_bytes(e, e.constant(), 0)
+      if not done then return nil, message, code end
+    end
+  end
+  return true
+end
+
 --- Quantizes a layer.
 -- @param keep  whether NaN and infinity pass
 -- @param tick  called now and then while a ratio is searched, or nil
 -- @return { ratio, error, norm }: the clip ratio (NaN where groups have ratios of their own), the
 --         sum of squared differences and of squares; or nil, message, code
-function execute.quantize(job, keep, put, tick)
+function execute.quantize(job, keep, put, put_bytes, tick)
   local whole, by_role = job.layer.source, {}
   for _, e in ipairs(job.entries) do by_role[e.role] = e end
-  local found = params.are_found(job.scheme, job.packing ~= nil)
+  local found = params.are_found(job.scheme, job.reference)
   local ratio, message, code = 0 / 0
   if not found then ratio, message, code = execute.ratio(job, keep, tick) end
   if not ratio then return nil, message, code end
   local sums = core.sums()
-  local wanted = { ratio = ratio, keep = keep, sums = sums, packing = job.packing,
-                   scale_dtype = job.scheme.scale,
+  local wanted = { ratio = ratio, keep = keep, sums = sums, reference = job.reference,
                    of_what = ("%s (rule %s)"):format(job.name, job.rule) }
-  if not job.packing then wanted.values_dtype = job.entries[1].dtype end
+  if by_role.values then wanted.values_dtype = by_role.values.dtype else wanted.store = by_role end
   for slice = 1, whole.slices do
     local function sink(role, tensor, row, col)
       local e = by_role[role]
@@ -84,6 +94,9 @@ function execute.quantize(job, keep, put, tick)
     done, message, code = stream.quantize(source.slice(whole, slice), job.scheme, wanted, sink)
     if not done then return nil, located(job, slice, whole.slices, message), code end
   end
+  local done
+  done, message, code = put_constants(job, put_bytes)
+  if not done then return nil, message, code end
   local error, norm = sums:values()
   return { ratio = ratio, error = error, norm = norm }
 end
@@ -116,7 +129,9 @@ end
 --- Carries out any job.
 -- @return what execute.quantize returns, true for the others; or nil, message, code
 function execute.job(job, checkpoint, keep, put, put_bytes, tick)
-  if job.action == "quantize" then return execute.quantize(job, keep, put, tick) end
+  if job.action == "quantize" then
+    return execute.quantize(job, keep, put, put_bytes, tick)
+  end
   if job.action == "cast" then return execute.cast(job, put) end
   return execute.copy(job, checkpoint, put_bytes)
 end

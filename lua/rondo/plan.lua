@@ -5,7 +5,7 @@
 -- source tensor:
 --   { action = "copy" }      the same bytes
 --   { action = "cast" }      the same values in another dtype (the bias of a packed layer)
---   { action = "quantize" }  a layer: values ("fake"), or words, scale and zero ("packed")
+--   { action = "quantize" }  a layer: what the format stores of it (rondo.formats)
 --
 -- Models have up to some million tensors, so a plan keeps five references or numbers for each: its
 -- name, its group (see rondo.model.layers), the decision that it shares with others, its shard, the
@@ -16,14 +16,16 @@
 local core = require "rondo.core"
 local layers_of = require "rondo.model.layers"
 local decide = require "rondo.recipe.decide"
+local formats = require "rondo.formats"
 local linear = require("rondo.model.layer").linear
-local packed = require "rondo.formats.packed"
 local plan_options = require "rondo.plan_options"
 local recipe_of = require "rondo.recipe"
 local sequence = require "rondo.sequence"
 local shape_of = require "rondo.shape"
 local sizes = require "rondo.sizes"
 local source = require "rondo.model.source"
+local stored = require "rondo.formats.stored"
+local tensors = require "rondo.formats.tensors"
 local text_table = require "rondo.text_table"
 
 local plan = {}
@@ -37,11 +39,6 @@ plan.description = plan_options.description
 
 local quantizable = { f32 = true, f16 = true, bf16 = true }
 
-local function packing_of(o, scheme)
-  return { dtype = o.compression_dtype, dim = o.compression_dim,
-           fields = packed.word_bits[o.compression_dtype] // scheme.bits }
-end
-
 local actions = { copy = "copy", unpack = "cast", bias = "cast", quantize = "quantize" }
 
 -- What is done with tensors: one table for all with which the same is done.
@@ -54,11 +51,9 @@ local function decision(o, what, rule, detail, asked)
   o.decisions[detail or what] = same
   local key = rule .. (asked and asked ~= detail and " transposed" or "")
   if not same[key] then
-    same[key] = { what = what, action = actions[what], rule = rule, asked = asked }
+    same[key] = { what = what, action = actions[what], rule = rule, asked = asked,
+                  fallback = o.fallback_rules[rule] }
     if what == "bias" then same[key].dtype = detail else same[key].scheme = detail end
-    if detail and what == "quantize" and o.format == "packed" then
-      same[key].packing = packing_of(o, detail)
-    end
   end
   return same[key]
 end
@@ -84,9 +79,39 @@ local function unfit_importance(scheme, transposed, shape)
   end
 end
 
+-- The first of the schemes for which the format has a place, as it stores it; and why it has none
+-- for the one before it. nil and the reason where it has no place for any. keep goes always.
+local function first_fit(format, about, schemes)
+  local reason
+  for _, scheme in ipairs(schemes) do
+    if scheme.type == "keep" then return scheme, reason end
+    local fit, why = format.fit(scheme, about)
+    if fit then return fit, reason end
+    reason = reason or why
+  end
+  return nil, reason
+end
+
+-- What a rule's scheme comes to in the output's format, and the rule's text with a remark where it
+-- is another one.
+local function fitted(made, where, name, what, scheme, rule, shape, dtype)
+  local o = made.options
+  local about = { name = name, path = layers_of.path(made.list, name), kind = what.kind,
+                  dtype = dtype, shape = shape, transposed = what.transposed, options = o }
+  local fit, reason = first_fit(made.format, about, { scheme, table.unpack(o.fallback) })
+  if not fit then
+    error(("%s: %s (rule %s): %s: %s; a fallback would be taken instead (fallback = keep)"):format(
+      where, name, rule, tostring(scheme), reason), 0)
+  elseif reason then
+    rule = ("%s (%s instead: %s)"):format(rule, fit:label(), reason)
+    o.fallback_rules[rule] = true
+  end
+  return fit, rule
+end
+
 -- The decision that a rule's scheme means for a tensor. What cannot be quantized is copied.
 local function decision_maker(made, where)
-  local o, packing = made.options, made.options.format == "packed"
+  local o = made.options
   return function(name, what, scheme, rule)
     local record = made.list.records[name]
     local dtype, shape = made.model.checkpoint:info(name)
@@ -96,10 +121,12 @@ local function decision_maker(made, where)
     if reason or scheme.type == "keep" then
       return decision(o, record and "unpack" or "copy", rule)
     end
-    local refusal = scheme:refusal(packing) or unfit_importance(scheme, what.transposed, shape)
+    local refusal = scheme:refusal() or unfit_importance(scheme, what.transposed, shape)
     if refusal then
       error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), refusal), 0)
     end
+    scheme, rule = fitted(made, where, name, what, scheme, rule, shape, dtype)
+    if scheme.type == "keep" then return decision(o, record and "unpack" or "copy", rule) end
     local turned = what.transposed and scheme:transposed() or scheme
     return decision(o, "quantize", rule, turned, scheme)
   end
@@ -126,28 +153,30 @@ local function follow(made, decisions, biases)
   made.names, made.group_of, made.decisions = names, group_of, kept
 end
 
--- The dtypes of the biases of packed layers, by name.
-local function packed_biases(made)
-  local biases = {}
-  if made.options.format ~= "packed" then return biases end
+-- The dtypes of the biases of quantized layers, by name, where the format says them.
+local function said_biases(made)
+  local biases, bias_of = {}, made.format.bias
+  if not bias_of then return biases end
   for number, name in ipairs(made.names) do
     local chosen = made.decisions[number]
     local bias = chosen.what == "quantize" and layers_of.bias(made.list, name)
-    if bias then biases[bias] = chosen.scheme.scale end
+    if bias then biases[bias] = bias_of(chosen.scheme) end
   end
   return biases
 end
 
 local function settle(made)
-  local biases = packed_biases(made)
+  local biases = said_biases(made)
   if next(biases) or next(made.list.records) then follow(made, made.decisions, biases) end
 end
 
 local measure, finish, new -- forward
 
--- Another plan for the same model, packed, with decisions of its own.
-local function packed_trial(made)
-  local o = setmetatable({ format = "packed" }, { __index = made.options })
+-- Another plan for the same model, with decisions of its own: of the packed format where the plan's
+-- own stores values.
+local function trial_of(made)
+  local format = made.format.name == "fake" and "packed" or made.format.name
+  local o = setmetatable({ format = format }, { __index = made.options })
   local trial = new(made.model, o)
   return trial, decision_maker(trial, "policy")
 end
@@ -155,13 +184,13 @@ end
 -- What a policy gets, see rondo.policy.
 local function for_policy(made, entries, fused)
   local plain = made.decisions
-  local trial_of_sizes, size_decision = packed_trial(made)
+  local trial_of_sizes, size_decision = trial_of(made)
   local function bytes(entry, scheme)
     local chosen = size_decision(entry.name, entry.what, scheme, "policy")
     return measure(trial_of_sizes, chosen, entry.name).bytes_after
   end
   local function total()
-    local trial, make = packed_trial(made)
+    local trial, make = trial_of(made)
     trial.decisions = table.move(plain, 1, #plain, 1, {})
     for _, entry in ipairs(entries) do
       trial.decisions[entry.number] = make(entry.name, entry.what, entry.scheme, "policy")
@@ -178,51 +207,29 @@ local function decide_all(made, where)
   local o = made.options
   local make = decision_maker(made, where)
   local body = recipe_of.body(o.recipe)
+  o.fallback = o.fallback or body.fallback or {}
   made.decisions = decide.all(made, body, where, make)
   decide.revise(made, body, made.decisions, make,
                 function(entries) return for_policy(made, entries, body.fused ~= false) end)
   if body.fused ~= false then decide.check_partners(made, made.decisions, where) end
   settle(made)
+  local wrong = made.format.check and made.format.check(plan.layers(made))
+  if wrong then error(("%s: %s"):format(where, wrong), 0) end
 end
 
 -- ---- Measuring ----
 
-local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, i16 = 2, i32 = 4, i64 = 8 }
-
--- An output tensor; size: bytes of an element; part: what its name ends in, behind the layer's; nil
--- for one that has its source's name.
-local function output(part, role, dtype, shape)
-  local size = dtype_bytes[dtype]
-  return { part = part, role = role, dtype = dtype, shape = shape, size = size,
-           nbytes = shape_of.count(shape) * size }
-end
-
--- Output tensors of a packed layer: the reference's WeightOnlyLinear.
-local function packed_outputs(shape, scheme, packing)
-  local rows, cols = shape[#shape - 1], shape[#shape]
-  local function shaped(a, b)
-    return #shape == 3 and { shape[1], a, b } or { a, b }
-  end
-  local scale_rows, scale_cols = rows, scheme:groups(cols)
-  if scheme.group_dim == 0 then scale_rows, scale_cols = scheme:groups(rows), cols end
-  local list = {
-    output("packed_weight", "words", packing.dtype, shaped(packed.in_words(packing, rows, cols))),
-    output("scale", "scale", scheme.scale, shaped(scale_rows, scale_cols)),
-  }
-  if scheme:has_zero() then
-    list[3] = output("packed_zp", "zero", packing.dtype,
-                     shaped(packed.in_words(packing, scale_rows, scale_cols)))
-  end
-  return list
-end
-
-local function outputs_of(chosen, about)
+local function outputs_of(made, chosen, name, about)
   if chosen.what == "copy" then
     return { { role = "bytes", dtype = about.dtype, shape = about.shape, nbytes = about.nbytes } }
-  elseif chosen.packing then
-    return packed_outputs(about.shape, chosen.scheme, chosen.packing)
+  elseif chosen.what ~= "quantize" then
+    return { tensors.new(nil, "values", chosen.dtype or about.dtype, about.shape) }
   end
-  return { output(nil, "values", chosen.dtype or about.dtype, about.shape) }
+  local what = layers_of.what(made.list, name)
+  return made.format.outputs({ name = name, path = layers_of.path(made.list, name),
+                               kind = what.kind, dtype = about.dtype, shape = about.shape,
+                               transposed = what.transposed, options = made.options },
+                             chosen.scheme)
 end
 
 -- What the source tensor is: dtype and shape (of a packed layer: as it was) and its bytes.
@@ -239,7 +246,8 @@ end
 
 function measure(made, chosen, name)
   local about, after = source_of(made, chosen, name), 0
-  local outputs, weights = outputs_of(chosen, about), shape_of.count(about.shape)
+  local outputs = outputs_of(made, chosen, name, about)
+  local weights = shape_of.count(about.shape)
   for _, e in ipairs(outputs) do after = after + e.nbytes end
   return {
     shape = about.shape, dtype = about.dtype, action = chosen.action, rule = chosen.rule,
@@ -270,9 +278,9 @@ end
 -- The name of an output of the i-th job.
 local function output_name(made, i, e)
   local name = made.names[i]
-  if e.part then return packed.member(layers_of.path(made.list, name), e.part) end
+  if e.part then return stored.member(layers_of.path(made.list, name), e.part) end
   local record = e.role == "values" and made.list.records[name]
-  if record then return packed.plain_name(made.model, record.name) end
+  if record then return record.weight end
   return name
 end
 
@@ -311,6 +319,7 @@ local function make_shards(made)
     made.shard_of[i], made.first_output[i] = shard, outputs
     outputs = outputs + #m.outputs
     t.tensor_bytes = t.tensor_bytes + m.bytes_before
+    if made.decisions[i].fallback then t.fallbacks = t.fallbacks + 1 end
     if m.action == "quantize" then
       t.quantized, t.weights = t.quantized + 1, t.weights + m.weights
       t.quantized_bytes = t.quantized_bytes + m.bytes_after
@@ -385,22 +394,24 @@ local function entries_of(made, i, outputs)
   local shard, entries = made.shard_of[i], {}
   for k, e in ipairs(outputs) do
     local number = made.first_output[i] - shard.first_output + k
-    entries[k] = { name = output_name(made, i, e), role = e.role, dtype = e.dtype, shape = e.shape,
-                   size = e.size, nbytes = e.nbytes, file = shard.name,
-                   offset = shard.header_bytes + shard.offsets[number] }
+    local entry = { name = output_name(made, i, e), file = shard.name,
+                    offset = shard.header_bytes + shard.offsets[number] }
+    for key, value in pairs(e) do entry[key] = value end
+    entries[k] = entry
   end
   return entries
 end
 
 --- The i-th job of a plan, made anew with each call: name, action, rule, entries, before, after
---- (bytes); of one that quantizes layer, scheme, ratio, packing; of a cast source.
+--- (bytes); of one that quantizes layer, scheme, ratio, reference (see rondo.formats); of a cast
+--- source.
 function plan.job(made, i)
   local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
   local job = { name = name, action = chosen.action, rule = chosen.rule, before = m.bytes_before,
                 after = m.bytes_after, entries = entries_of(made, i, m.outputs) }
   if chosen.what == "quantize" then
     job.layer, job.scheme = model_of().layer_of(made.model, name), chosen.scheme
-    job.ratio, job.packing = made.ratios[i], chosen.packing
+    job.ratio, job.reference = made.ratios[i], made.format.reference or false
   elseif chosen.what == "unpack" then
     job.source = model_of().layer_of(made.model, name).source
   elseif chosen.what == "bias" then
@@ -425,7 +436,7 @@ function plan.quantizing(made)
 end
 
 --- What is said of the layers that are quantized: for path, layer in ...; layer: { tensor (the name
---- of the weight that is no longer there), dtype, shape, scheme, packing }.
+--- of the weight where it is not quantized), kind, dtype, shape, scheme }.
 function plan.layers(made)
   local i = 0
   return function()
@@ -433,9 +444,21 @@ function plan.layers(made)
     if not i then return nil end
     local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
     local path, record = layers_of.path(made.list, name), made.list.records[name]
-    return path, { tensor = record and packed.plain_name(made.model, path) or name,
-                   dtype = m.dtype, shape = m.shape, scheme = chosen.scheme,
-                   packing = chosen.packing }
+    return path, { tensor = record and record.weight or name, dtype = m.dtype, shape = m.shape,
+                   kind = layers_of.what(made.list, name).kind, scheme = chosen.scheme }
+  end
+end
+
+--- The linear layers that are not quantized: for path, kind in ...
+function plan.kept(made)
+  local i, names = 0, made.names
+  return function()
+    while i < #names do
+      i = i + 1
+      local name = names[i]
+      local what = made.decisions[i].what ~= "quantize" and layers_of.what(made.list, name)
+      if what and linear[what.kind] then return layers_of.path(made.list, name), what.kind end
+    end
   end
 end
 
@@ -470,10 +493,10 @@ end
 -- Completes a plan whose decisions stand: files, sizes, rows.
 function finish(made)
   made.totals = { tensors = #made.names, quantized = 0, weights = 0, quantized_bytes = 0,
-                  tensor_bytes = 0, bytes_before = 0, bytes_after = 0 }
+                  fallbacks = 0, tensor_bytes = 0, bytes_before = 0, bytes_after = 0 }
   made.shards = make_shards(made)
   made.metadata = made.model.checkpoint:metadata() or {}
-  made.metadata.format = made.metadata.format or "pt"
+  made.metadata.format = made.format.metadata or made.metadata.format or "pt"
   for i, shard in ipairs(made.shards) do
     local done, message, code = lay_out(made, shard, shard_name(i, #made.shards))
     if not done then return nil, message, code end
@@ -490,8 +513,10 @@ end
 
 function new(model, o)
   o.decisions = {} -- those made so far, see decision
+  o.fallback_rules = {} -- the texts of those that are not what the recipe asked for
   local list, tied = model_of().layer_list(model)
   return { model = model, options = o, list = list, tied = tied, names = model.names,
+           format = formats.get(o.format),
            group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
            measures = {}, measure_count = 0 }
 end
@@ -503,7 +528,7 @@ local function remark(made)
     warn(string.format("%s: nothing is quantized: no linear layer is left (convolutions, recurrent "
                        .. "weights, embeddings and norms are copied)", model.path))
   elseif model.quantization then
-    warn(string.format("%s is packed already; its dequantized weights are quantized again",
+    warn(string.format("%s is quantized already; its dequantized weights are quantized again",
                        model.path))
   end
 end
@@ -519,7 +544,7 @@ end
 --                   other than 4 bits means the integer rule, options without effect are accepted
 function plan.make(model, given, level, where, reference)
   local o = plan_options.check(where or "plan", model, given, (level or 1) + 1, reference)
-  if model.quantization and model.quantization ~= "rondo" then
+  if model.quantization and not formats.reads(model.quantization) then
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
@@ -537,7 +562,7 @@ end
 --- Plans a copy of the model as it is.
 -- @return as above
 function plan.copy(model, shard_size)
-  local o = { format = "copy", shard_size = shard_size, config = {}, exclude = {} }
+  local o = { format = "fake", shard_size = shard_size, copy = true, config = {}, exclude = {} }
   local made = new(model, o)
   made.decisions = {}
   for number = 1, #made.names do

@@ -1,5 +1,6 @@
 -- plan_options: what rondo.plan may be told, and whether it makes sense for a model.
 
+local formats = require "rondo.formats"
 local layers_of = require "rondo.model.layers"
 local linear = require("rondo.model.layer").linear
 local options = require "rondo.options"
@@ -41,7 +42,9 @@ plan_options.description = {
   quantile = { kind = "number", above = 0, max = 1, default = 1.0 },
   mse_search = { kind = "boolean", default = false },
   clip = { kind = "custom", check = strategy.check, says = strategy.says, default = "none" },
-  format = { kind = "choice", choices = { "fake", "packed" }, default = "fake" },
+  format = { kind = "choice", choices = formats.names, default = "fake" },
+  fallback = { kind = "custom", says = recipe_of.fallback_says,
+               check = recipe_of.fallback },
   config = { kind = "table" },
   exclude = { kind = "table" },
   compression_dtype = { kind = "custom", default = "i32", says = "int8, int16, int32 or int64",
@@ -154,7 +157,7 @@ local function check_combination(where, o)
 end
 
 local function check_nonfinite(where, o)
-  if o.nonfinite == "keep" and o.format == "packed" then
+  if o.nonfinite == "keep" and o.format ~= "fake" then
     error(where .. ": nonfinite = \"keep\" is for values: codes cannot hold NaN or infinity", 0)
   end
 end

@@ -8,6 +8,7 @@ local lfs = require "lfs"
 local options = require "rondo.options"
 local plan_of = require "rondo.plan"
 local report_of = require "rondo.report"
+local tensors = require "rondo.formats.tensors"
 
 local quantize = {}
 
@@ -19,7 +20,8 @@ local weight_files = { safetensors = true, bin = true, pt = true, pth = true, h5
                        ckpt = true }
 local LARGEST_SIDE_FILE = 100 * 1000 * 1000
 local own_files = { ["config.json"] = true, ["model.safetensors.index.json"] = true,
-                    ["rondo-report.json"] = true }
+                    ["rondo-report.json"] = true, ["quantize_config.json"] = true,
+                    ["quant_config.json"] = true, ["hf_quant_config.json"] = true }
 
 -- Names of the model folder's small files that go along, and of the files left behind.
 local function side_files(model)
@@ -85,26 +87,56 @@ local function source_config(made)
   return text, true
 end
 
--- Writes config.json: the source's bytes, with our quantization_config where the output is packed.
+-- What config.json says of a quantization; other than the format's, it is the source's and holds no
+-- more.
+local quantization_keys = { "quantization_config", "compression_config", "quantization" }
+
+local function without_quantization(made, text)
+  if made.options.copy or not made.model.quantization then return text end
+  for _, key in ipairs(quantization_keys) do
+    local message, code
+    text, message, code = json.splice(text, key, nil)
+    if not text then return nil, message, code end
+  end
+  return text
+end
+
+-- A member that a function writes stands in place of the text between those two.
+local function write_member(out, text, key, write)
+  local before, behind, margin = json.place(text, key)
+  if not before then return nil, behind, margin end
+  return write_pieces(out, "config.json", function(emit)
+    emit(before)
+    write(margin or "", emit)
+    emit(behind)
+  end)
+end
+
+-- Writes config.json: the source's bytes, with the members that the format adds.
 local function write_config(made, out)
   local text, has_config, code = source_config(made)
   if not text then return nil, has_config, code end
-  if made.options.format == "packed" then
-    local packed = require "rondo.formats.packed"
-    local before, behind, margin = json.place(text, "quantization_config")
-    if not before then return nil, behind, margin end
-    return write_pieces(out, "config.json", function(emit)
-      emit(before)
-      packed.write_config(plan_of.layers(made), margin or "", emit)
-      emit(behind)
-    end)
+  local members = made.format.config and made.format.config(made) or {}
+  if #members == 0 and not has_config then return true end
+  local message
+  text, message, code = without_quantization(made, text)
+  for _, member in ipairs(members) do
+    if not text then return nil, message, code end
+    local key, value = member[1], member[2]
+    if type(value) == "function" then return write_member(out, text, key, value) end -- the only one
+    text, message, code = json.splice(text, key, value)
   end
-  if not has_config then return true end
-  if made.options.format ~= "copy" and made.model.quantization then
-    text, has_config, code = json.splice(text, "quantization_config", nil)
-    if not text then return nil, has_config, code end
-  end
+  if not text then return nil, message, code end
   return out:write("config.json", text)
+end
+
+-- Writes what a format has beside config.json.
+local function write_format_files(made, out)
+  for _, file in ipairs(made.format.files and made.format.files(made) or {}) do
+    local done, message, code = out:write(file[1], file[2])
+    if not done then return nil, message, code end
+  end
+  return true
 end
 
 -- ---- Weights ----
@@ -114,7 +146,8 @@ end
 local function file_sink(file, advance)
   local function put(e, tensor, row, col)
     advance(tensor.nbytes)
-    local cols, size = e.shape[#e.shape] or 1, e.size
+    local _, cols = tensors.matrix(e)
+    local size = e.size
     local height, width = tensor.shape[1], tensor.shape[2]
     local at = e.offset + ((row - 1) * cols + col - 1) * size
     if width == cols or height == 1 then return file:queue(at, tensor:contiguous()) end
@@ -198,6 +231,7 @@ end
 
 local function write_side_files(made, out, report)
   local done, message, code = write_config(made, out)
+  if done then done, message, code = write_format_files(made, out) end
   for _, name in ipairs(report.copied_files) do
     if not done then return nil, message, code end
     done, message, code = out:copy(name, made.model.folder .. "/" .. name)

@@ -10,6 +10,7 @@
 
 local core = require "rondo.core"
 local params = require "rondo.params"
+local tensors = require "rondo.formats.tensors"
 local tiles = require "rondo.tiles"
 
 local stream = {}
@@ -18,16 +19,28 @@ local stream = {}
 stream.search_ratios = {}
 for i = 0, 39 do stream.search_ratios[i + 1] = 1 - i / 200 end
 
--- How a matrix of the source's shape is cut for this scheme and packing.
-local function band_options(source, scheme, packing)
-  local line = scheme.group_dim == 1 and source.cols or source.rows
-  local o = { group_dim = scheme.group_dim, group = scheme:group_elements(line), row_align = 1,
-              col_align = 1, whole_groups = 1 }
-  if packing then
-    if packing.dim == 1 then o.col_align = packing.fields else o.row_align = packing.fields end
-    local together = scheme:has_zero() and packing.dim == scheme.group_dim
-    if together then o.whole_groups = packing.fields end
+-- Keeps what only goes together in one piece: words of codes, words of zero points.
+local function align(o, scheme, store)
+  local codes, zeros = store.codes.layout, store.zero and scheme:has_zero() and store.zero.layout
+  local side = codes.dim == 1 and "col_align" or "row_align"
+  o[side] = tiles.lcm(o[side], codes.unit)
+  if not zeros then return end
+  if zeros.dim == o.group_dim then
+    o.whole_groups = zeros.unit
+  elseif zeros.dim == 1 then
+    o.col_align = tiles.lcm(o.col_align, zeros.unit)
+  else
+    o.row_align = tiles.lcm(o.row_align, zeros.unit * o.group_rows)
   end
+end
+
+-- How a matrix of the source's shape is cut for this scheme and what is stored of it, if anything.
+local function band_options(source, scheme, store)
+  local layout = params.layout(scheme, source.rows, source.cols)
+  local o = { group_dim = layout.group_dim, group = layout.group_size,
+              group_rows = layout.group_rows, row_align = layout.group_rows, col_align = 1,
+              whole_groups = 1 }
+  if store then align(o, scheme, store) end
   return o
 end
 
@@ -124,7 +137,7 @@ end
 function stream.losses(source, scheme, ratios, losses, keep, tick, exact)
   local base = { group_dim = scheme.group_dim, keep = keep, ratios = ratios, losses = losses,
                  exact = exact }
-  local o = band_options(source, scheme, nil)
+  local o = band_options(source, scheme)
   return each_tile(source, scheme, o, base, function(tile, piece, options)
     local done, what, row, col = core.losses(scheme.grid, tile, options)
     if not done then return failed(source, piece, what, row, col) end
@@ -134,20 +147,44 @@ function stream.losses(source, scheme, ratios, losses, keep, tick, exact)
 end
 
 -- Where a tile's scales stand in the matrix of all scales.
-local function scale_place(scheme, piece, o)
-  if scheme.group_dim == 1 then return piece.row, (piece.col - 1) // o.group + 1 end
-  return (piece.row - 1) // o.group + 1, piece.col
+local function scale_place(piece, o)
+  if o.group_dim == 0 then return (piece.row - 1) // o.group + 1, piece.col end
+  return (piece.row - 1) // o.group_rows + 1, (piece.col - 1) // o.group + 1
+end
+
+-- Hands codes, or zero points that are integers, to the sink: in words, if they are not packed yet.
+local function put_codes(sink, e, row, col, codes, words)
+  row, col = tensors.place(e.layout, row, col)
+  return sink(e.role, words or e.layout.native:pack(codes), row, col)
+end
+
+local function put_numbers(sink, e, row, col, numbers)
+  local encoded = tensors.encode(e, numbers)
+  if e.transposed then encoded, row, col = encoded:transpose():contiguous(), col, row end
+  return sink(e.role, encoded, row, col)
 end
 
 -- Hands scales and zero points of a tile or band to the sink.
-local function put_params(sink, scheme, packing, place, o, scale, zero, scale_dtype)
-  local row, col = scale_place(scheme, place, o)
-  local done, message, code = sink("scale", scale:to(scale_dtype), row, col)
-  if not done or not zero then return done, message, code end
-  local words = core.pack(zero, scheme.bits, packing.dtype, packing.dim)
-  if packing.dim == 1 then col = (col - 1) // packing.fields + 1
-  else row = (row - 1) // packing.fields + 1 end
-  return sink("zero", words, row, col)
+local function put_params(sink, store, place, o, scales, zeros)
+  local row, col = scale_place(place, o)
+  local done, message, code = true, nil, nil
+  if not store.scale.from then
+    done, message, code = put_numbers(sink, store.scale, row, col, scales)
+  end
+  if not done or not zeros then return done, message, code end
+  if not store.zero.layout then return put_numbers(sink, store.zero, row, col, zeros) end
+  return put_codes(sink, store.zero, row, col, zeros)
+end
+
+-- Hands on what a format makes of all that was found.
+local function put_found(sink, store, found)
+  for _, e in pairs(store) do
+    if e.from then
+      local done, message, code = sink(e.role, e.from(found), 1, 1)
+      if not done then return nil, message, code end
+    end
+  end
+  return true
 end
 
 -- Scales and zero points of a band whose ranges were collected, in the layout of the outputs.
@@ -163,12 +200,12 @@ local function band_params(scheme, options)
   return laid_out(scale), laid_out(zero)
 end
 
--- Hands a tile's packed codes on.
-local function put_words(sink, packing, piece, words)
-  local row, col = piece.row, piece.col
-  if packing.dim == 1 then col = (col - 1) // packing.fields + 1
-  else row = (row - 1) // packing.fields + 1 end
-  return sink("words", words, row, col)
+-- Hands on all that was found of a place before it was quantized.
+local function put_all_found(sink, store, place, o, found)
+  local scales = found.stored and found.stored.scales or found.scales
+  local done, message, code = put_params(sink, store, place, o, scales, found.zeros)
+  if not done then return nil, message, code end
+  return put_found(sink, store, found)
 end
 
 -- Fake quantization: values in the dtype of the output, nothing else.
@@ -181,36 +218,34 @@ local function fake(source, scheme, o, base, wanted, sink)
   end)
 end
 
--- Packed codes, scales and zero points.
-local function packed(source, scheme, o, base, wanted, sink)
-  local packing, dtype = wanted.packing, wanted.scale_dtype
-  base.words, base.word_dtype, base.word_dim = true, packing.dtype, packing.dim
+-- Asks the kernels for codes as they are stored, if they can, else for plain ones.
+local function ask_for_codes(options, e)
+  local layout = e.layout
+  if not layout.plain then options.codes = true return end
+  options.words, options.word_dtype, options.word_dim = true, layout.word, layout.dim
+end
+
+-- Codes, scales and zero points.
+local function coded(source, scheme, o, base, wanted, sink)
+  local store = wanted.store
+  ask_for_codes(base, store.codes)
   base.scale, base.zero = true, true
   local done_band
   return each_tile(source, scheme, o, base, function(tile, piece, options, band)
     local result, what, row, col = core.quantize(scheme.grid, tile, options)
     if not result then return failed(source, piece, what, row, col) end
-    local scale, zero = result.scale, result.zero
-    local done, message, code = put_words(sink, packing, piece, result.words)
+    local scales, zeros = result.scale, result.zero
+    local done, message, code = put_codes(sink, store.codes, piece.row, piece.col, result.codes,
+                                          result.words)
     if not done then return nil, message, code end
     if done_band == band then return true end
     done_band = band
-    if band.pieces then scale, zero = band_params(scheme, options) end
-    return put_params(sink, scheme, packing, band, o, scale, zero, dtype)
+    if band.pieces then scales, zeros = band_params(scheme, options) end
+    return put_params(sink, store, band, o, scales, zeros)
   end)
 end
 
 -- ---- Parameters that are found before anything is quantized ----
-
--- How a matrix is cut where each tile finds its own.
-local function found_options(source, scheme, packing)
-  local layout = params.layout(scheme, source.rows, source.cols)
-  local o = { group_dim = layout.group_dim, group = layout.group_size, row_align = 1,
-              col_align = 1, whole_groups = 1 }
-  if packing then o = band_options(source, scheme, packing) end
-  if layout.group_rows > 1 then o.row_align = layout.group_rows end
-  return o
-end
 
 -- The scheme for columns col .. col+cols-1 of the matrix.
 local function scheme_of_part(scheme, source, col, cols)
@@ -223,7 +258,7 @@ local function find(source, scheme, place, wanted)
   local weight, message, code = source:read(place.row, place.rows, place.col, place.cols)
   if not weight then return nil, message, code end
   local part = scheme_of_part(scheme, source, place.col, place.cols)
-  local found, what, row, col = params.find(weight:contiguous(), part, wanted.packing ~= nil,
+  local found, what, row, col = params.find(weight:contiguous(), part, wanted.reference,
                                             wanted.keep, wanted.of_what)
   if not found then return failed(source, place, what, row, col) end
   return found
@@ -241,21 +276,18 @@ local function place_options(options, place, tile)
 end
 
 local function quantize_tile(source, scheme, place, tile, found, wanted, sink)
-  local packing, reference = wanted.packing, wanted.packing ~= nil
+  local store = wanted.store
   local weight, message, code = tile_of(source, tile)
   if not weight then return nil, message, code end
-  local options = params.given(scheme, place.rows, place.cols, found, reference)
+  local options = params.given(scheme, place.rows, place.cols, found, wanted.reference)
   place_options(options, place, tile)
   options.keep, options.sums = wanted.keep, wanted.sums
-  if packing then
-    options.words, options.word_dtype, options.word_dim = true, packing.dtype, packing.dim
-  else
-    options.values, options.values_dtype = true, wanted.values_dtype
-  end
+  if store then ask_for_codes(options, store.codes)
+  else options.values, options.values_dtype = true, wanted.values_dtype end
   local result, what, row, col = core.quantize(scheme.grid, weight, options)
   if not result then return failed(source, tile, what, row, col) end
-  if packing then return put_words(sink, packing, tile, result.words) end
-  return sink("values", result.values, tile.row, tile.col)
+  if not store then return sink("values", result.values, tile.row, tile.col) end
+  return put_codes(sink, store.codes, tile.row, tile.col, result.codes, result.words)
 end
 
 -- Finds the parameters of a place and quantizes it, tile by tile.
@@ -267,9 +299,7 @@ local function quantize_place(source, scheme, place, parts, o, wanted, sink)
     done, message, code = quantize_tile(source, scheme, place, tile, found, wanted, sink)
     if not done then return nil, message, code end
   end
-  if not wanted.packing then return true end
-  return put_params(sink, scheme, wanted.packing, place, o, found.scales, found.zeros,
-                    wanted.scale_dtype)
+  return not wanted.store or put_all_found(sink, wanted.store, place, o, found)
 end
 
 local function one(value)
@@ -279,13 +309,13 @@ end
 -- The whole weight is read where its parameters depend on all of it, or where a group is larger
 -- than a tile.
 local function with_found(source, scheme, wanted, sink)
-  local o = found_options(source, scheme, wanted.packing)
+  local o = band_options(source, scheme, wanted.store)
   local whole = params.need_whole(scheme)
   for band in tiles.bands(source.rows, source.cols, o) do whole = whole or band.pieces ~= nil end
   if whole then
     local place = { row = 1, col = 1, rows = source.rows, cols = source.cols }
     local parts = { group_dim = 1, group = o.group_dim == 1 and o.col_align or 1, whole_groups = 1,
-                    row_align = wanted.packing and o.row_align or 1, col_align = o.col_align }
+                    row_align = wanted.store and o.row_align or 1, col_align = o.col_align }
     return quantize_place(source, scheme, place, tiles.bands(source.rows, source.cols, parts), o,
                           wanted, sink)
   end
@@ -302,18 +332,20 @@ end
 -- @param scheme  a rondo.scheme
 -- @param wanted  ratio: clip ratio; keep: let NaN and infinity pass; sums: of core.sums, to which
 --                squared error and squared norm are added; and either values_dtype (fake-quantized
---                values) or packing { dtype, dim, fields } with scale_dtype; of_what: what the
---                matrix is, for messages
+--                values) or store: descriptions of what is stored (rondo.formats.tensors), by role;
+--                reference: codes come from f32 scales whatever these are stored in; of_what: what
+--                the matrix is, for messages
 -- @param sink    see the head of this file
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)
-  if params.are_found(scheme, wanted.packing ~= nil) then
+  if params.are_found(scheme, wanted.reference) then
     return with_found(source, scheme, wanted, sink)
   end
   local base = { group_dim = scheme.group_dim, ratio = wanted.ratio, keep = wanted.keep,
-                 sums = wanted.sums, scale_dtype = wanted.scale_dtype }
-  local o = band_options(source, scheme, wanted.packing)
-  return (wanted.packing and packed or fake)(source, scheme, o, base, wanted, sink)
+                 sums = wanted.sums, scale_dtype = tensors.scale_dtypes[scheme.scale],
+                 round_first = not wanted.reference }
+  local o = band_options(source, scheme, wanted.store)
+  return (wanted.store and coded or fake)(source, scheme, o, base, wanted, sink)
 end
 
 --- A memory-resident matrix as a source.

@@ -21,9 +21,12 @@ local function gcd(a, b)
   return a
 end
 
-local function lcm(a, b)
+--- The least common multiple of two positive integers.
+function tiles.lcm(a, b)
   return a // gcd(a, b) * b
 end
+
+local lcm = tiles.lcm
 
 -- The largest multiple of `unit` that is at most `value`, but at least one unit.
 local function multiple(value, unit)

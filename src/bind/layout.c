@@ -111,6 +111,12 @@ static int64_t check_count(lua_State *L, int idx) {
   return count;
 }
 
+/* layout:words(codes) -> words of a line of so many codes. */
+static int words(lua_State *L) {
+  lua_pushinteger(L, rondo_layout_words(&check_layout(L, 1)->layout, check_count(L, 2)));
+  return 1;
+}
+
 /* layout:shape(rows, cols) -> rows and columns of the words of so many codes. */
 static int shape(lua_State *L) {
   int64_t words[2];
@@ -159,8 +165,8 @@ static int unpack(lua_State *L) {
 }
 
 void rondo_open_layout(lua_State *L) {
-  static const luaL_Reg methods[] = {
-      {"unit", unit}, {"shape", shape}, {"pack", pack}, {"unpack", unpack}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"unit", unit}, {"words", words},   {"shape", shape},
+                                     {"pack", pack}, {"unpack", unpack}, {NULL, NULL}};
   luaL_newmetatable(L, LAYOUT_META);
   lua_pushliteral(L, "locked");
   lua_setfield(L, -2, "__metatable");

@@ -136,6 +136,20 @@ static int reshape(lua_State *L) {
   return 1;
 }
 
+/* t:view(dtype): the same memory as elements of another type of the same size. */
+static int view_as(lua_State *L) {
+  rondo_tensor view = *rondo_check_tensor(L, 1);
+  rondo_dtype dtype = rondo_check_dtype(L, 2);
+  if (rondo_dtype_bits(dtype) != rondo_dtype_bits(view.dtype)) {
+    return luaL_error(L, "view: %s has %d bits, %s %d", rondo_dtype_name(dtype),
+                      (int)rondo_dtype_bits(dtype), rondo_dtype_name(view.dtype),
+                      (int)rondo_dtype_bits(view.dtype));
+  }
+  view.dtype = dtype;
+  rondo_push_view(L, 1, &view);
+  return 1;
+}
+
 /* t:transpose([a, b]): a view with two dimensions exchanged, by default the last two. */
 static int transpose(lua_State *L) {
   rondo_tensor view = *rondo_check_tensor(L, 1);
@@ -233,7 +247,6 @@ static int bytes(lua_State *L) {
 }
 
 const luaL_Reg rondo_tensor_view_methods[] = {
-    {"to", to},           {"clone", clone},     {"contiguous", contiguous},
-    {"reshape", reshape}, {"t", transpose},     {"transpose", transpose},
-    {"rows", rows},       {"totable", totable}, {"item", item},
-    {"bytes", bytes},     {NULL, NULL}};
+    {"to", to},           {"clone", clone}, {"contiguous", contiguous}, {"reshape", reshape},
+    {"view", view_as},    {"t", transpose}, {"transpose", transpose},   {"rows", rows},
+    {"totable", totable}, {"item", item},   {"bytes", bytes},           {NULL, NULL}};

@@ -12,78 +12,13 @@
 
 local core = require "rondo.core"
 local scheme_of = require "rondo.scheme"
-local shape_of = require "rondo.shape"
+local stored = require "rondo.formats.stored"
+local tensors = require "rondo.formats.tensors"
+local text = require "rondo.model.text"
 
-local ceil_div = shape_of.ceil_div
+local packed = { name = "packed", reference = true }
 
-local packed = {}
-
---- Bits of the words that codes are packed into.
-packed.word_bits = { i8 = 8, i16 = 16, i32 = 32, i64 = 64 }
-
---- [rows, cols] with the packed dimension counted in words.
--- @param packing  dim: 0 or 1, fields: codes in a word
-function packed.in_words(packing, rows, cols)
-  if packing.dim == 1 then return rows, ceil_div(cols, packing.fields) end
-  return ceil_div(rows, packing.fields), cols
-end
-
---- A module's tensor: "fc" and "scale" give "fc.scale"; the layer without a name, "scale".
-function packed.member(module, name)
-  return module == "" and name or module .. "." .. name
-end
-
--- ---- Writing ----
-
-local field_order = { "tensor", "bits", "group_size", "scheme", "data_type", "full_range",
-                      "group_dim", "compression_dtype", "compression_dim", "scale_dtype",
-                      "source_dtype", "shape" }
-
---- The name under which a packed layer's weight stood before it was packed.
-function packed.plain_name(model, path)
-  return model.config.quantization_config.layers[path].tensor
-end
-
--- What a reader must know of a layer that plan.layers gives.
-local function fields_of(layer)
-  local fields = layer.scheme:reference()
-  fields.tensor, fields.shape, fields.source_dtype = layer.tensor, layer.shape, layer.dtype
-  fields.compression_dtype, fields.compression_dim = layer.packing.dtype, layer.packing.dim
-  fields.scale_dtype = layer.scheme.scale
-  return fields
-end
-
---- The value of config.json's quantization_config.
--- @param each  iterator over layers, see plan.layers
-function packed.config(each)
-  local layers = {}
-  for path, layer in each do layers[path] = fields_of(layer) end
-  return { quant_method = "rondo", schema = 1, format = "packed", layers = layers }
-end
-
---- The same as JSON text, a line for each layer.
--- @param margin  what stands before each line but the first
--- @param emit    function (piece of the text), called for one after the other
-function packed.write_config(each, margin, emit)
-  local json = require "rondo.json"
-  local function lines(text) return (text:gsub("\n", "\n" .. margin)) end
-  local encode, divider, next_divider = json.encoder(field_order), lines "\n    ", lines ",\n    "
-  emit(lines '{\n  "quant_method": "rondo",\n  "schema": 1,\n  "format": "packed",\n  "layers": {')
-  for path, layer in each do
-    emit(divider .. core.json_quote(path) .. ": " .. encode(fields_of(layer)))
-    divider = next_divider
-  end
-  emit(lines "\n  }\n}")
-end
-
--- ---- Reading ----
-
-local scale_types = { f32 = true, f16 = true, bf16 = true }
-local source_types = scale_types
-
-local function whole_number(value, low, high)
-  return math.type(value) == "integer" and value >= low and value <= high
-end
+-- ---- What a layer is stored in ----
 
 local function member_of(list, value)
   for _, known in ipairs(list) do
@@ -92,9 +27,97 @@ local function member_of(list, value)
   return false
 end
 
+local scale_types = { f32 = true, f16 = true, bf16 = true }
+
+--- See rondo.formats.
+function packed.fit(scheme)
+  local size = scheme.group_size
+  if type(size) == "table" or size == "tensor" then
+    return nil, "the packed format has no scale for a " .. (size == "tensor" and "whole tensor"
+      or ("block of %dx%d"):format(size[1], size[2]))
+  elseif not scale_types[scheme.scale] then
+    return nil, ("scales of the packed format are f32, f16 or bf16, not %s"):format(scheme.scale)
+  elseif scheme.double then
+    return nil, "the packed format has no double quantization of scales"
+  elseif not member_of(scheme_of.data_types, scheme.data_type) or scheme.zero == "float" then
+    return nil, "the packed format holds integers with integer zero points and 4-bit codebooks"
+  elseif scheme.bits > 8 then
+    return nil, ("packed codes have at most 8 bits, not %d"):format(scheme.bits)
+  end
+  return scheme
+end
+
+local function outputs_of(shape, scheme, dtype, dim)
+  local rows, cols = shape[#shape - 1], shape[#shape]
+  local function dims(a, b)
+    return #shape == 3 and { shape[1], a, b } or { a, b }
+  end
+  local signed = not scheme:has_zero() and scheme.bits > 1 -- one bit: 0 and 1
+  local layout = tensors.layout { bits = scheme.bits, word = dtype, dim = dim, signed = signed }
+  local height, width = rows, scheme:groups(cols)
+  if scheme.group_dim == 0 then height, width = scheme:groups(rows), cols end
+  return {
+    tensors.words("packed_weight", "codes", dtype, shape, layout),
+    tensors.new("scale", "scale", scheme.scale, dims(height, width)),
+    scheme:has_zero() and tensors.words("packed_zp", "zero", dtype, dims(height, width), layout)
+      or nil,
+  }
+end
+
+--- See rondo.formats.
+function packed.outputs(about, scheme)
+  return outputs_of(about.shape, scheme, about.options.compression_dtype,
+                    about.options.compression_dim)
+end
+
+--- See rondo.formats.
+function packed.bias(scheme)
+  return scheme.scale
+end
+
+-- ---- Writing ----
+
+local field_order = { "tensor", "bits", "group_size", "scheme", "data_type", "full_range",
+                      "group_dim", "compression_dtype", "compression_dim", "scale_dtype",
+                      "source_dtype", "shape" }
+
+-- What a reader must know of a layer that plan.layers gives.
+local function fields_of(layer, o)
+  local fields = layer.scheme:reference()
+  fields.tensor, fields.shape, fields.source_dtype = layer.tensor, layer.shape, layer.dtype
+  fields.compression_dtype, fields.compression_dim = o.compression_dtype, o.compression_dim
+  fields.scale_dtype = layer.scheme.scale
+  return fields
+end
+
+-- The value of quantization_config as JSON text, a line for each layer.
+local function write_config(made, margin, emit)
+  local json, o = require "rondo.json", made.options
+  local function lines(block) return (block:gsub("\n", "\n" .. margin)) end
+  local encode, divider, next_divider = json.encoder(field_order), lines "\n    ", lines ",\n    "
+  emit(lines '{\n  "quant_method": "rondo",\n  "schema": 1,\n  "format": "packed",\n  "layers": {')
+  for path, layer in require("rondo.plan").layers(made) do
+    emit(divider .. core.json_quote(path) .. ": " .. encode(fields_of(layer, o)))
+    divider = next_divider
+  end
+  emit(lines "\n  }\n}")
+end
+
+--- See rondo.formats.
+function packed.config(made)
+  return { { "quantization_config", function(margin, emit) write_config(made, margin, emit) end } }
+end
+
+-- ---- Reading ----
+
+local word_types = { i8 = true, i16 = true, i32 = true, i64 = true }
+
+local function whole_number(value, low, high)
+  return math.type(value) == "integer" and value >= low and value <= high
+end
+
 -- What is wrong with a layer's entry in config.json, or nil.
 local function complaint(fields)
-  if type(fields) ~= "table" then return "is not an object" end
   local checks = {
     { "tensor", type(fields.tensor) == "string" },
     { "bits", whole_number(fields.bits, 1, 8) },
@@ -106,10 +129,10 @@ local function complaint(fields)
     { "full_range", type(fields.full_range) == "boolean"
       and not (fields.full_range and fields.bits == 1) },
     { "group_dim", fields.group_dim == 0 or fields.group_dim == 1 },
-    { "compression_dtype", packed.word_bits[fields.compression_dtype] ~= nil },
+    { "compression_dtype", word_types[fields.compression_dtype] ~= nil },
     { "compression_dim", fields.compression_dim == 0 or fields.compression_dim == 1 },
     { "scale_dtype", scale_types[fields.scale_dtype] ~= nil },
-    { "source_dtype", source_types[fields.source_dtype] ~= nil },
+    { "source_dtype", scale_types[fields.source_dtype] ~= nil },
     { "shape", type(fields.shape) == "table" and (#fields.shape == 2 or #fields.shape == 3)
       and whole_number(fields.shape[1], 0, 1 << 40) and whole_number(fields.shape[2], 0, 1 << 40)
       and (fields.shape[3] == nil or whole_number(fields.shape[3], 0, 1 << 40)) },
@@ -119,193 +142,58 @@ local function complaint(fields)
   end
 end
 
--- Everything about a packed layer's tensors: shapes per slice, scheme, names.
-local function layout_of(path, fields)
+local function layer_of(path, fields)
   local scheme = scheme_of.of_reference(fields)
-  local shape = fields.shape
-  local layout = {
-    scheme = scheme, shape = shape, dim = fields.compression_dim,
-    slices = shape[3] and shape[1] or 1,
-    rows = shape[#shape - 1], cols = shape[#shape], dtype = fields.compression_dtype,
-    fields = packed.word_bits[fields.compression_dtype] // fields.bits,
-    scale_dtype = fields.scale_dtype, source_dtype = fields.source_dtype,
-    words = packed.member(path, "packed_weight"),
-    signed = not scheme:has_zero() and fields.bits > 1, -- one bit: 0 and 1
-    scale = packed.member(path, "scale"),
-    zero = scheme:has_zero() and packed.member(path, "packed_zp") or nil,
+  return { path = path, scheme = scheme, shape = fields.shape,
+           outputs = outputs_of(fields.shape, scheme, fields.compression_dtype,
+                                fields.compression_dim) }
+end
+
+-- Records make these when they are asked for them: there may be 100,000.
+local function record_type(checkpoint, layers)
+  local makers = {
+    source = function(path) return stored.source(checkpoint, layer_of(path, layers[path])) end,
+    parts = function(path) return stored.parts(layer_of(path, layers[path])) end,
+    weight = function(path) return layers[path].tensor end,
   }
-  local line = scheme.group_dim == 1 and layout.cols or layout.rows
-  layout.groups, layout.group = scheme:groups(line), scheme:group_elements(line)
-  return layout
+  return { __index = function(record, key) return makers[key] and makers[key](record.name) end }
 end
 
--- Checks that a tensor is there with that dtype and [rows, cols] in every slice.
-local function check_tensor(checkpoint, layout, name, dtype, rows, cols)
-  local found, shape = checkpoint:info(name)
-  if not found then return "tensor '" .. name .. "' is missing" end
-  local wanted = #layout.shape == 3 and { layout.slices, rows, cols } or { rows, cols }
-  local same = found == dtype and #shape == #wanted
-  for i, d in ipairs(wanted) do same = same and shape[i] == d end
-  if not same then
-    return string.format("tensor '%s' is %s [%s], but config.json says %s [%s]", name, found,
-                         table.concat(shape, ", "), dtype, table.concat(wanted, ", "))
-  end
-end
-
-local function check_tensors(checkpoint, layout)
-  local scale_rows, scale_cols = layout.rows, layout.groups
-  if layout.scheme.group_dim == 0 then scale_rows, scale_cols = layout.groups, layout.cols end
-  local bad = check_tensor(checkpoint, layout, layout.words, layout.dtype,
-                           packed.in_words(layout, layout.rows, layout.cols))
-    or check_tensor(checkpoint, layout, layout.scale, layout.scale_dtype, scale_rows, scale_cols)
-  if bad or not layout.zero then return bad end
-  return check_tensor(checkpoint, layout, layout.zero, layout.dtype,
-                      packed.in_words(layout, scale_rows, scale_cols))
-end
-
--- ---- Tiles of a packed layer ----
-
-local function gcd(a, b)
-  while b ~= 0 do a, b = b, a % b end
-  return a
-end
-
--- Widens first .. first+count-1 (1-based) of `all` to whole units; returns first and count.
-local function aligned(first, count, unit, all)
-  local low = (first - 1) // unit * unit
-  local high = math.min(ceil_div(first - 1 + count, unit) * unit, all)
-  return low + 1, high - low
-end
-
--- Units in which rows and columns of the codes can be read: whole words, whole groups.
-local function units(layout)
-  local row, col = 1, 1
-  if layout.dim == 1 then col = layout.fields else row = layout.fields end
-  if layout.groups > 1 then
-    local group = layout.group
-    if layout.scheme.group_dim == 1 then col = col // gcd(col, group) * group
-    else row = row // gcd(row, group) * group end
-  end
-  return row, col
-end
-
--- A piece of a matrix that is stored in words: codes [rows, cols], read as whole words.
-local function read_codes(layout, checkpoint, name, above, full, place, signed)
-  local row, rows, col, cols = place.row, place.rows, place.col, place.cols
-  local along = layout.dim == 1
-  local first, count = aligned(along and col or row, along and cols or rows, layout.fields,
-                               along and full.cols or full.rows)
-  local word, words = (first - 1) // layout.fields, ceil_div(count, layout.fields)
-  local tile, message, code
-  if along then
-    tile, message, code = checkpoint:read(name, above + row, rows, word + 1, words)
-  else
-    tile, message, code = checkpoint:read(name, above + word + 1, words, col, cols)
-  end
-  if not tile then return nil, message, code end
-  local codes = core.unpack(tile, layout.scheme.bits, layout.dim, along and rows or count,
-                            along and count or cols, signed)
-  local skip, length = (along and col or row) - first, along and cols or rows
-  if skip == 0 and length == count then return codes end
-  local range = string.format("%d:%d", skip + 1, skip + length)
-  return codes[along and ":, " .. range or range .. ", :"]:contiguous()
-end
-
--- Scales and zero points of an aligned piece, as core.dequantize wants them.
-local function read_params(layout, checkpoint, slice, place)
-  local columns = layout.scheme.group_dim == 0
-  local full = { rows = columns and layout.groups or layout.rows,
-                 cols = columns and layout.cols or layout.groups }
-  local at = { row = place.row, rows = place.rows, col = place.col, cols = place.cols }
-  local first, count = "col", "cols"
-  if columns then first, count = "row", "rows" end
-  at[first] = layout.groups > 1 and (place[first] - 1) // layout.group + 1 or 1
-  at[count] = layout.groups > 1 and ceil_div(place[count], layout.group) or 1
-  local scale, message, code = checkpoint:read(layout.scale, slice * full.rows + at.row, at.rows,
-                                               at.col, at.cols)
-  if not scale then return nil, message, code end
-  if not layout.zero then return scale:to("f32") end
-  local word_rows = packed.in_words(layout, full.rows, full.cols)
-  local zero
-  zero, message, code = read_codes(layout, checkpoint, layout.zero, slice * word_rows, full, at,
-                                   false)
-  if not zero then return nil, message, code end
-  return scale:to("f32"), zero
-end
-
--- Rows and columns of one slice (0-based), dequantized.
-local function read_slice(layout, checkpoint, slice, row, rows, col, cols)
-  local row_unit, col_unit = units(layout)
-  local place = {}
-  place.row, place.rows = aligned(row, rows, row_unit, layout.rows)
-  place.col, place.cols = aligned(col, cols, col_unit, layout.cols)
-  local word_rows = packed.in_words(layout, layout.rows, layout.cols)
-  local codes, message, code = read_codes(layout, checkpoint, layout.words, slice * word_rows,
-                                          { rows = layout.rows, cols = layout.cols }, place,
-                                          layout.signed)
-  if not codes then return nil, message, code end
-  local scale, zero
-  scale, zero, code = read_params(layout, checkpoint, slice, place)
-  if not scale then return nil, zero, code end
-  local s = layout.scheme
-  local group = layout.groups > 1 and layout.group or math.max(place.rows, place.cols, 1)
-  local values = core.dequantize(s.grid, codes, scale, zero, group, s.group_dim)
-  if place.rows == rows and place.cols == cols then return values end
-  local top, left = row - place.row, col - place.col
-  return values[string.format("%d:%d, %d:%d", top + 1, top + rows, left + 1, left + cols)]
-    :contiguous()
-end
-
-local function empty(rows, cols)
-  return core.zeros({ rows, cols }, "f32")
-end
-
--- Rows that may run over several slices.
-local function read_rows(layout, checkpoint, row, rows, col, cols)
-  if rows == 0 or cols == 0 then return empty(rows, cols) end
-  local first, last = (row - 1) // layout.rows, (row + rows - 2) // layout.rows
-  if first == last then
-    return read_slice(layout, checkpoint, first, row - first * layout.rows, rows, col, cols)
-  end
-  local values, filled = empty(rows, cols), 0
-  for slice = first, last do
-    local from = math.max(row - slice * layout.rows, 1)
-    local to = math.min(row + rows - 1 - slice * layout.rows, layout.rows)
-    local part, message, code = read_slice(layout, checkpoint, slice, from, to - from + 1, col,
-                                           cols)
-    if not part then return nil, message, code end
-    values[string.format("%d:%d, :", filled + 1, filled + to - from + 1)] = part
-    filled = filled + to - from + 1
-  end
-  return values
-end
-
---- The names of the tensors that a packed layer is made of.
--- @param fields  as below, once packed.source has taken them
-function packed.parts(path, fields)
-  local zero = scheme_of.of_reference(fields):has_zero()
-  return { packed.member(path, "packed_weight"), packed.member(path, "scale"),
-           zero and packed.member(path, "packed_zp") or nil }
-end
-
---- Reads the description of one packed layer and checks its tensors.
--- @param path    the module's path, "" for a file whose only layer has no name
--- @param fields  its entry in config.json's quantization_config.layers
--- @return a source (rondo.model.source) of f32 with `layout`; or nil, message, "format"
-function packed.source(checkpoint, path, fields)
-  local bad = complaint(fields)
-  local layout = not bad and layout_of(path, fields)
-  bad = bad or check_tensors(checkpoint, layout)
+local function record_of(checkpoint, path, fields)
+  local bad = complaint(fields) or stored.complaint(checkpoint, layer_of(path, fields))
   if bad then
-    return nil, string.format("quantization_config: layer '%s' %s", path, bad), "format"
+    return nil, ("quantization_config: layer '%s' %s"):format(path, bad), "format"
   end
-  return {
-    rows = layout.rows * layout.slices, cols = layout.cols, slices = layout.slices, dtype = "f32",
-    layout = layout,
-    read = function(_, row, rows, col, cols)
-      return read_rows(layout, checkpoint, row, rows, col, cols)
-    end,
-  }
+  return { name = path, tensor_name = stored.member(path, "packed_weight"),
+           dtype = fields.source_dtype, shape = fields.shape }
+end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+--- See rondo.formats.
+function packed.open(checkpoint, described)
+  if described.schema ~= 1 or described.format ~= "packed" then
+    return nil, "quantization_config: this version of rondo reads schema 1, format \"packed\"",
+      "unsupported"
+  elseif type(described.layers) ~= "table" then
+    return nil, "quantization_config: layers must be an object", "format"
+  end
+  local records, meta = {}, record_type(checkpoint, described.layers)
+  for _, path in ipairs(sorted_keys(described.layers)) do
+    if type(path) ~= "string" or type(described.layers[path]) ~= "table" then
+      return nil, ("quantization_config: layer %s must be an object"):format(
+        text.quote(tostring(path))), "format"
+    end
+    local record, message, code = record_of(checkpoint, path, described.layers[path])
+    if not record then return nil, message, code end
+    records[#records + 1] = setmetatable(record, meta)
+  end
+  return records
 end
 
 return packed

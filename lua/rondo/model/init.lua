@@ -19,7 +19,7 @@
 
 local config = require "rondo.model.config"
 local core = require "rondo.core"
-local formats = require "rondo.model.formats"
+local formats = require "rondo.formats"
 local layer_of = require "rondo.model.layer"
 local layers_of = require "rondo.model.layers"
 local lfs = require "lfs"
@@ -382,8 +382,8 @@ end
 function model.wrap(checkpoint, given)
   local method, how = config.quantization(given.config)
   local records, message, code
-  if method and formats[method] then
-    records, message, code = formats[method](checkpoint, how)
+  if method and formats.reads(method) then
+    records, message, code = formats.open(checkpoint, method, how, given.config)
     if not records then return nil, ("%s: %s"):format(text.path(given.path), message), code end
   end
   local self = {}

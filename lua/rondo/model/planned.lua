@@ -4,8 +4,10 @@
 
 local core = require "rondo.core"
 local execute = require "rondo.execute"
+local json = require "rondo.json"
 local plan = require "rondo.plan"
 local shape_of = require "rondo.shape"
+local tensors = require "rondo.formats.tensors"
 
 local planned = {}
 
@@ -16,12 +18,15 @@ local meta = { __index = methods, __name = "rondo.planned", __metatable = "locke
 local function memory_sink(job)
   local matrices = {}
   for _, e in ipairs(job.entries) do
-    local rows, cols = shape_of.matrix(e.shape)
-    matrices[e] = core.zeros({ rows, cols }, e.dtype)
+    matrices[e] = core.zeros({ tensors.matrix(e) }, e.dtype)
   end
   local function put(e, tensor, row, col)
     local height, width = tensor.shape[1], tensor.shape[2]
     matrices[e][string.format("%d:%d, %d:%d", row, row + height - 1, col, col + width - 1)] = tensor
+    return true
+  end
+  local function put_bytes(e, tensor)
+    matrices[e] = tensor
     return true
   end
   local function finish()
@@ -29,7 +34,7 @@ local function memory_sink(job)
     for e, matrix in pairs(matrices) do made[e.name] = matrix:reshape(e.shape) end
     return made
   end
-  return put, finish
+  return put, put_bytes, finish
 end
 
 -- The job that makes the tensor of that name, and its entry there; or nil.
@@ -47,8 +52,8 @@ function methods:tensor(name)
   if not job then return nil, "no tensor '" .. name .. "'", "usage" end
   if job.action == "copy" then return self.base:tensor(job.name) end
   if self.cache[name] then return self.cache[name] end
-  local put, finish = memory_sink(job)
-  local done, message, code = execute.job(job, self.base, self.keep, put)
+  local put, put_bytes, finish = memory_sink(job)
+  local done, message, code = execute.job(job, self.base, self.keep, put, put_bytes)
   if not done then return nil, message, code end
   local made = finish()
   for other, tensor in pairs(made) do self.cache[other] = tensor end
@@ -133,14 +138,22 @@ function planned.checkpoint(made)
   return setmetatable(self, meta)
 end
 
+-- A member of config.json as a reader sees it.
+local function decoded(value)
+  local pieces = {}
+  if type(value) ~= "function" then return value end
+  value("", function(piece) pieces[#pieces + 1] = piece end)
+  return assert(json.decode(table.concat(pieces)))
+end
+
 --- The model of a plan's checkpoint, of the same kind as one that was opened.
 -- @return the model, or nil, message, code
 function planned.model(made)
   local config = {}
   for name, value in pairs(made.model.config or {}) do config[name] = value end
   config.quantization_config = nil
-  if made.options.format == "packed" then
-    config.quantization_config = require("rondo.formats.packed").config(plan.layers(made))
+  for _, member in ipairs(made.format.config and made.format.config(made) or {}) do
+    config[member[1]] = decoded(member[2])
   end
   local given = { path = made.model.path, folder = made.model.folder, config = config }
   return require("rondo.model").wrap(planned.checkpoint(made), given)

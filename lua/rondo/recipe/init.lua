@@ -20,6 +20,8 @@
 -- Fields besides:
 --   name        for messages and reports
 --   otherwise   the scheme of tensors that no rule matches; without it they are an error
+--   fallback    the scheme, or list of schemes of which the first that can be stored is taken, of
+--               layers whose own the output's format has no place for; without it they are an error
 --   transform   what is done to the tensors before: a list of functions (name, tensor) -> tensor or
 --               nil, or of { function, by = "rows" }; see model:map
 --   policy      function (plan): chooses schemes knowing all layers; see rondo.policy
@@ -115,7 +117,21 @@ local function check_transform(value)
   return list
 end
 
+recipe.fallback_says = "\"keep\", a scheme or a list of schemes"
+
+--- A list of schemes, of one or of "keep" as a list; nil for what is none.
+function recipe.fallback(value)
+  if value == "keep" then return { scheme_of.types.keep } end
+  if scheme_of.is(value) then return { value } end
+  if type(value) ~= "table" or #value == 0 then return nil end
+  for _, scheme in ipairs(value) do
+    if not scheme_of.is(scheme) then return nil end
+  end
+  return value
+end
+
 local said = {
+  fallback = { kind = "custom", says = recipe.fallback_says, check = recipe.fallback },
   otherwise = { kind = "custom", says = "a scheme",
                 check = function(value) return scheme_of.is(value) and value or nil end },
   transform = { kind = "custom", says = "a list of functions or { function, by = \"rows\" }",

@@ -1,0 +1,56 @@
+-- formats: how quantized layers lie in checkpoints, a file of this folder for each format.
+--
+-- A format is a table:
+--   name      as option `format` says it
+--   fit(scheme, about) -> the scheme in which the format stores a layer that a recipe quantizes
+--             with `scheme` (the type of its scales, say), or nil and why it has no place for it.
+--             about: { name, path, kind, dtype, shape, transposed, options }: the layer's weight;
+--             options: those of rondo.plan
+--   outputs(about, scheme) -> descriptions (rondo.formats.tensors) of the tensors it is stored in
+--   reference true: codes come from f32 scales, whatever these are stored in
+--   bias(scheme)  the dtype of a quantized layer's bias; without it biases stay as they are
+--   check(layers) -> nil, or what is wrong with the layers taken together; layers: the iterator
+--             plan.layers
+--   metadata  what the files' __metadata__ call the format, where it is not the source's or "pt"
+--   config(plan) -> list of { key, value }: members of config.json; value: for rondo.json, or a
+--             function (margin, emit) that writes it
+--   files(plan) -> list of { name, text } beside it
+--   open(checkpoint, described, config) -> the quantized layers of a checkpoint, a list of records,
+--             or nil, message, code; described: what config.json says of the quantization
+--
+-- A record:
+--   name         the layer's module path
+--   weight       the name that its weight has where it is not quantized
+--   tensor_name  the tensor that stands for it in the file's order
+--   dtype, shape of the weight before it was quantized
+--   source       its values, see rondo.model.source; made anew with each access
+--   parts        the tensors that it is made of, without the bias; tensor_name first
+
+local formats = {}
+
+local modules = { fake = "fake", packed = "packed" }
+
+-- quant_method -> format that reads it. Others open as plain tensors under the file's own names.
+local readers = { rondo = "packed" }
+
+--- The names of all formats that can be written.
+formats.names = { "fake", "packed" }
+
+--- A format by its name.
+function formats.get(name)
+  return require("rondo.formats." .. modules[name])
+end
+
+--- The records of a quantized checkpoint; none where nobody here reads the method.
+function formats.open(checkpoint, method, described, config)
+  local reader = readers[method]
+  if not reader then return nil end
+  return formats.get(reader).open(checkpoint, described, config)
+end
+
+--- Whether checkpoints of that quant_method are read.
+function formats.reads(method)
+  return readers[method] ~= nil
+end
+
+return formats

@@ -1,0 +1,108 @@
+-- formats.tensors: the tensors that a quantized layer is stored in, described once for writing and
+-- for reading.
+--
+-- A description:
+--   part      what the tensor's name ends in, behind the layer's; nil: the weight's own name
+--   role      codes, scale, zero, values, or one that the format itself knows
+--   dtype     in the file; shape, there; size: bytes of an element; nbytes
+--   layout    of codes, and of zero points that are integers: core.layout
+--   as        the type of number that dtype's bits hold, where that is another: f8_e8m0 in u8
+--   transposed  scales and zero points that are numbers stand [groups, out]
+--   width     of the matrix that stands in the tensor row after row, whatever the shape says
+--   from      function (what rondo.params found) -> tensor [rows, cols] to be stored
+--   constant  function () -> tensor: what is known without the weights
+
+local core = require "rondo.core"
+local shape_of = require "rondo.shape"
+
+local tensors = {}
+
+local dtype_bytes = { f64 = 8, f32 = 4, f16 = 2, bf16 = 2, i8 = 1, i16 = 2, i32 = 4, i64 = 8,
+                      u8 = 1, u32 = 4, f8_e4m3 = 1, f8_e8m0 = 1 }
+
+--- The dtypes that schemes call scales of.
+tensors.scale_dtypes = { f32 = "f32", f16 = "f16", bf16 = "bf16", e4m3 = "f8_e4m3",
+                         e8m0 = "f8_e8m0" }
+
+--- A description; more: its further fields.
+function tensors.new(part, role, dtype, shape, more)
+  local size = dtype_bytes[dtype]
+  local description = { part = part, role = role, dtype = dtype, shape = shape, size = size,
+                        nbytes = shape_of.count(shape) * size }
+  for name, value in pairs(more or {}) do description[name] = value end
+  return description
+end
+
+--- A tensor that holds the same for every layer of that shape.
+function tensors.constant(part, dtype, shape, make)
+  return tensors.new(part, "constant", dtype, shape, { constant = make })
+end
+
+--- Rows and columns of a tensor seen as the matrix that stands in it.
+function tensors.matrix(description)
+  local rows, cols = shape_of.matrix(description.shape)
+  if not description.width then return rows, cols end
+  return rows * cols // math.max(description.width, 1), description.width
+end
+
+-- ---- Layouts ----
+
+local known = {}
+
+local function text_of(value)
+  return type(value) == "table" and table.concat(value, " ") or tostring(value)
+end
+
+--- core.layout of a description, made once.
+function tensors.layout(given)
+  local parts = {}
+  for name, value in pairs(given) do parts[#parts + 1] = name .. "=" .. text_of(value) end
+  table.sort(parts)
+  local text = table.concat(parts, ",")
+  if not known[text] then
+    local made = core.layout(given)
+    known[text] = { native = made, dim = given.dim or 1, transposed = given.transposed or false,
+                    unit = made:unit(), word = given.word or "u8",
+                    plain = not (given.add or given.map or given.order or given.transposed
+                                 or given.dense) }
+  end
+  return known[text]
+end
+
+--- Codes or zero points, a matrix or several one below the other, in words.
+-- @param dims  { rows, cols } or { matrices, rows, cols } of the codes
+function tensors.words(part, role, dtype, dims, layout)
+  local rows, cols = layout.native:shape(dims[#dims - 1], dims[#dims])
+  local shape = #dims == 3 and { dims[1], rows, cols } or { rows, cols }
+  return tensors.new(part, role, dtype, shape, { layout = layout })
+end
+
+--- The place of a code's word, 1-based. The code is the first of a unit.
+function tensors.place(layout, row, col)
+  local above, left = row - 1, col - 1
+  if layout.dim == 1 then left = layout.native:words(left)
+  else above = layout.native:words(above) end
+  if layout.transposed then above, left = left, above end
+  return above + 1, left + 1
+end
+
+-- ---- Numbers ----
+
+local EXPONENT = 1 << 23 -- of an f32, as an integer
+
+--- Scales, f32, as they are stored.
+function tensors.encode(description, numbers)
+  local number, dtype = description.as or description.dtype, description.dtype
+  if number ~= "f8_e8m0" then return numbers:to(number):view(dtype) end
+  return (numbers:contiguous():view("i32") // EXPONENT):to("u8"):view(dtype)
+end
+
+--- The reverse: what is stored as f32. The exponent 255 is an infinity.
+function tensors.decode(description, stored)
+  local number = description.as or description.dtype
+  if number ~= "f8_e8m0" then return stored:view(number):to("f32") end
+  local bits = stored:view("u8"):to("i32") * EXPONENT
+  return bits:maximum(EXPONENT // 2):contiguous():view("f32") -- 2^-127 has no exponent
+end
+
+return tensors
