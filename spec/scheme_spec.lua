@@ -68,8 +68,14 @@ describe("a scheme", function()
       int8 { full_range = true, group_size = { 128, 1 } }:label())
     assert.equal("int4 sym g128 clip grid (steps = 20) p 1.5 importance",
       int4 { clip = { "grid", steps = 20 }, p = 1.5, importance = rondo.zeros { 4 } }:label())
-    assert.equal("int4 sym g128 scale f16 double 6-bit g256",
-      int4 { scale = "f16", double = { bits = 6 } }:label())
+    assert.equal("int4 sym g128 scale f16", int4 { scale = "f16" }:label())
+    assert.equal("int4 sym g128 double 6-bit g256", int4 { double = { bits = 6 } }:label())
+    assert.equal("nf4 g64 double 8-bit g256 dynamic",
+      nf4 { group_size = 64, double = { map = "dynamic" } }:label())
+    assert.equal("e2m1 g16 scale e4m3 tensor-scale", rondo.nvfp4:label())
+    assert.equal("fp8 128x128", rondo.fp8 { group_size = { 128, 128 } }:label())
+    assert.equal("int4 asym g32 zero float",
+      int4 { group_size = 32, symmetric = false, zero = "float" }:label())
     assert.equal("nf4 g128 ratio 0.25", nf4 { ratio = 0.25, p = 2, scale = "f32" }:label())
     assert.equal("int4 sym g128 clip layer", int4 { clip = "layer" }:label())
     assert.equal("int4 sym g128 clip function", int4 { clip = function() end }:label())
@@ -107,7 +113,7 @@ describe("a scheme", function()
       ["leave ratio out"] = function() int4 { ratio = 0.9, clip = "layer" } end,
       ["a symmetric scheme does not have"] = function() int4 { zero = "float" } end,
       ["keep takes no options"] = function() rondo.keep { group_size = 1 } end,
-      ["unknown option 'x' (known: bits, group_size, mean)"] = function()
+      ["unknown option 'x' (known: bits, group_size, map, mean)"] = function()
         int4 { double = { x = 1 } }
       end,
       ["a table with a type is expected"] = function() rondo.scheme.from { type = "int99" } end,

@@ -92,8 +92,8 @@ function meta.__index(self, name)
     rawset(self, name, module)
     return module
   end
-  local scheme = require "rondo.scheme"
-  if scheme.is_named(name) then return scheme.types[name] end
+  local scheme = require("rondo.scheme").ready[name]
+  if scheme then return scheme end
   error("rondo has no field '" .. tostring(name) .. "'", 2)
 end
 

@@ -1,5 +1,6 @@
 -- params: scales and zero points of the groups of a matrix: how a scheme cuts it into groups, the
--- search for clip ratios, the type that scales are stored in.
+-- search for clip ratios, and how scales are stored: in which type, with one of the tensor's own
+-- above them, or quantized in turn.
 --
 -- What is kept by group has the shape { rows, groups } where groups run along the rows (a block:
 -- rows of blocks), and { groups, cols } for group_dim 0. Functions that look at weights return nil
@@ -7,6 +8,7 @@
 
 local ceil_div = require("rondo.shape").ceil_div
 local core = require "rondo.core"
+local double_of = require "rondo.double"
 local strategy = require "rondo.strategy"
 
 local params = {}
@@ -32,13 +34,42 @@ function params.shape(scheme, rows, cols)
   return { ceil_div(rows, o.group_rows), ceil_div(cols, o.group_size) }
 end
 
--- layout, and how scales are stored. reference: in the order of the reference, where codes come
--- from f32 scales whatever these are stored in.
-local function options_of(scheme, weight, reference, keep)
-  local o = params.layout(scheme, weight.shape[1], weight.shape[2])
+local function to_f32(x) return string.unpack("f", string.pack("f", x)) end
+
+-- The largest magnitude; 0 where some are not finite, which the core tells by and by.
+local function largest(weight)
+  if weight.shape[1] == 0 or weight.shape[2] == 0 then return 0 end
+  local found = math.max(-weight:min(), weight:max())
+  return found < math.huge and found or 0
+end
+
+-- What the scales of a tensor are multiplied by: as much as makes the largest that a group can have
+-- the largest that E4M3 has. Not less than the smallest normal f32, where products would lose bits.
+local function factor_of(scheme, amax)
+  if not scheme.tensor_scale then return nil end
+  return amax == 0 and 1 or math.max(to_f32(amax / (448 * scheme.divisor)), 0x1p-126)
+end
+
+--- Options of the native functions: layout, and how scales are stored.
+-- @param reference  in the order of the reference, where codes come from f32 scales whatever these
+--                   are stored in
+-- @param amax       the largest magnitude of the tensor, for tensor_scale
+function params.options(scheme, rows, cols, reference, keep, amax)
+  local o = params.layout(scheme, rows, cols)
   o.scale_dtype, o.round_first = dtype_of[scheme.scale], not reference
-  o.keep = keep
+  o.factor, o.keep = factor_of(scheme, amax), keep
   return o
+end
+
+local function options_of(scheme, weight, reference, keep, amax)
+  if scheme.tensor_scale then amax = amax or largest(weight) end
+  return params.options(scheme, weight.shape[1], weight.shape[2], reference, keep, amax)
+end
+
+--- Scales as they are stored: { scales, factor }, of those that codes are computed with.
+function params.stored(scales, factor)
+  if not factor then return { scales = scales } end
+  return { scales = (scales / factor):to("f8_e4m3"):to("f32"), factor = factor }
 end
 
 -- Ranges of blocks of rows; the core finds those of other groups on its way.
@@ -62,8 +93,9 @@ end
 --- Errors by group, f64: the sums of importance * |difference|^p.
 -- @param given  ratios (f32, by group), or scales and zeros; or candidates, a list of ratios for
 --               all groups: the result has one dimension more then
-function params.losses(weight, scheme, given, reference, keep)
-  local o = options_of(scheme, weight, reference, keep)
+-- @param amax   as for find
+function params.losses(weight, scheme, given, reference, keep, amax)
+  local o = options_of(scheme, weight, reference, keep, amax)
   local shape = params.shape(scheme, weight.shape[1], weight.shape[2])
   o.power, o.weight = scheme.p, weight_of(scheme, weight)
   o.group_ratios, o.scales, o.zeros = given.ratios, given.scales, given.zeros
@@ -98,18 +130,6 @@ local function from_ratios(weight, scheme, o, ratios)
   return { scales = good.scale, zeros = good.zero }
 end
 
--- Scales that are quantized in turn: symmetric integers in groups over all of them, row by row,
--- less their mean where the scheme says so.
-local function doubled(scales, double)
-  local flat = scales:reshape { 1, scales.shape[1] * scales.shape[2] }
-  local mean = double.mean and flat:mean() or 0
-  local grid = core.grid("int", double.bits, true, false)
-  local size = math.min(double.group_size, math.max(flat.shape[2], 1))
-  local rounded = assert(core.quantize(grid, (flat - mean):contiguous(),
-                                       { group_size = size, values = true })).values
-  return (rounded + mean):to("f32"):contiguous():reshape(scales.shape)
-end
-
 -- The weight as a search sees it: what is not finite passes through and counts as 0.
 local function searchable(weight, keep)
   if not keep or weight:count_nonfinite() == 0 then return weight end
@@ -122,45 +142,58 @@ local function search_of(clip)
 end
 
 -- What the scheme's strategy finds, or no clipping.
-local function searched(weight, scheme, reference, of_what)
+local function searched(weight, scheme, reference, of_what, amax)
   local bare, search = scheme { clip = "none" }, search_of(scheme.clip)
   local shape = params.shape(scheme, weight.shape[1], weight.shape[2])
+  local o = options_of(bare, weight, reference, nil, amax)
   local function unclipped(answer)
     if answer.ratios then return { ratios = core.full(shape, 1, "f32") } end
-    local plain = assert(from_ratios(weight, bare, options_of(bare, weight, reference)))
+    local plain = assert(from_ratios(weight, bare, options_of(bare, weight, reference, nil, amax)))
     plain.zeros = plain.zeros or core.zeros(shape, "u8")
     return plain
   end
   local function losses(answer)
     if answer.scales and not reference then
-      answer.scales = core.round_scales(bare.grid, answer.scales, dtype_of[bare.scale])
+      answer.scales = core.round_scales(bare.grid, answer.scales, o)
+      if bare:zero_dtype() == "f32" then
+        answer.zeros = core.round_scales(bare.grid, answer.zeros, o)
+      end
     end
-    return assert(params.losses(weight, bare, answer, reference))
+    return assert(params.losses(weight, bare, answer, reference, nil, amax))
   end
   return strategy.search(search, weight, bare, shape, unclipped, losses, of_what)
 end
 
---- The scales (f32, as stored) and zero points (u8; nil without) of a matrix.
+--- The scales and zero points of a matrix.
 -- @param reference  scales stay f32 until they are written, and codes come from them, as in the
 --                   reference's packed layers
 -- @param of_what    what the weight is, for messages; or nil
--- @return { scales, zeros }, or nil, what, row, column
-function params.find(weight, scheme, reference, keep, of_what)
-  local o, found = options_of(scheme, weight, reference, keep), {}
+-- @param amax       the largest magnitude for tensor_scale, in place of the weight's own
+-- @return { scales, zeros, stored }: scales (f32) that codes are computed with, zero points (u8, or
+--         f32 for zero = "float"; nil without), and how the scales are stored: { scales = f32 of
+--         values of that type, factor = the tensor's own }, or with double what rondo.double says;
+--         or nil, what, row, column
+function params.find(weight, scheme, reference, keep, of_what, amax)
+  local seen, found = searchable(weight, keep), {}
+  if scheme.tensor_scale then amax = amax or largest(seen) end
   if search_of(scheme.clip) then
-    local seen = searchable(weight, keep)
     local good, what, row, col = from_ratios(seen, scheme { clip = "none" },
-                                             options_of(scheme, seen, reference))
+                                             options_of(scheme, seen, reference, nil, amax))
     if not good then return nil, what, row, col end
-    found = searched(seen, scheme, reference, of_what)
+    found = searched(seen, scheme, reference, of_what, amax)
   end
+  local o = options_of(scheme, weight, reference, keep, amax)
   if not found.scales then
     local what, row, col
     found, what, row, col = from_ratios(weight, scheme, o, found.ratios)
     if not found then return nil, what, row, col end
   end
   if not scheme:has_zero() then found.zeros = nil end
-  if scheme.double then found.scales = doubled(found.scales, scheme.double) end
+  if scheme.double then
+    found.scales, found.stored = double_of(found.scales, scheme.double)
+  else
+    found.stored = params.stored(found.scales, o.factor)
+  end
   return found
 end
 
@@ -176,15 +209,16 @@ end
 --- go.
 function params.are_found(scheme, reference)
   return type(scheme.clip) == "table" or type(scheme.group_size) == "table"
-    or scheme.group_size == "tensor" or scheme.double ~= nil
+    or scheme.group_size == "tensor" or scheme.double ~= nil or scheme.tensor_scale
     or (scheme.scale ~= "f32" and not reference)
 end
 
 --- Whether the whole weight must be looked at for any of them.
-function params.need_whole(scheme)
+-- @param amax  as for find
+function params.need_whole(scheme, amax)
   local search = search_of(scheme.clip)
   return scheme.group_size == "tensor" or scheme.double ~= nil
-    or (search ~= nil and strategy.needs_whole(search))
+    or (scheme.tensor_scale and not amax) or (search ~= nil and strategy.needs_whole(search))
 end
 
 return params

@@ -64,16 +64,16 @@ end
 
 local scale_bits = { f32 = 32, f16 = 16, bf16 = 16, e4m3 = 8, e8m0 = 8 }
 
--- Bits of `count` scales and zero points.
+-- Bits of `count` scales and zero points, and of what is stored once.
 local function group_bits(scheme, count)
-  local zero = scheme:has_zero() and scheme.bits or 0
-  local double = scheme.double
-  if not double then return count * (scale_bits[scheme.scale] + zero) end
+  local dtype, double, scale = scheme:zero_dtype(), scheme.double, scale_bits[scheme.scale]
+  local zero = dtype == "f32" and scale or dtype and scheme.bits or 0
+  if not double then return count * (scale + zero) + (scheme.tensor_scale and 32 or 0) end
   local outer = (count + double.group_size - 1) // double.group_size
   return count * (double.bits + zero) + 32 * outer + (double.mean and 32 or 0)
 end
 
---- Bits for each weight: codes, scales and zero points.
+--- Bits for each weight: codes, scales and zero points, and a scale of the tensor's own.
 function Quantized:bits()
   local weights = shape_of.count(self.shape)
   local groups = self.scales.shape[1] * self.scales.shape[2]
@@ -104,8 +104,10 @@ end
 -- ---- Methods of schemes ----
 
 --- Quantizes a weight.
--- @return a quantized tensor: codes (i8, u8 with zero points) as a matrix, scales (f32) and zeros
---         (u8, or nil) by group, scheme, shape; methods dequantize(), bits(), error(weight)
+-- @return a quantized tensor: codes (i8; u8 with zero points, and of fp8, where they are its bits)
+--         as a matrix, scales (f32) and zeros (u8; f32 for zero = "float"; or nil) by group, stored
+--         (how the scales are stored, see find in params.lua), scheme, shape; methods dequantize(),
+--         bits(), error(weight)
 function methods:quantize(weight)
   check_scheme(self, "quantize", 2)
   if self.bits > 8 then
@@ -117,8 +119,8 @@ function methods:quantize(weight)
   local o = params.given(self, matrix.shape[1], matrix.shape[2], found)
   o.codes = true
   local codes = assert(core.quantize(self.grid, matrix, o)).codes
-  return setmetatable({ codes = codes, scales = found.scales, zeros = found.zeros, scheme = self,
-                        shape = weight.shape }, Quantized)
+  return setmetatable({ codes = codes, scales = found.scales, zeros = found.zeros,
+                        stored = found.stored, scheme = self, shape = weight.shape }, Quantized)
 end
 
 --- The relative squared error of a weight under the scheme; see error of quantized tensors.
@@ -135,14 +137,14 @@ function methods:loss(weight)
 end
 
 -- What losses may be given, for params.losses.
-local function given_of(ratios)
+local function given_of(self, ratios)
   if core.is_tensor(ratios) and ratios.rank == 2 then
     return { ratios = ratios:to("f32"):contiguous() }
   elseif core.is_tensor(ratios) then
     return { candidates = ratios:totable() }
   elseif type(ratios) == "table" and ratios.scales then
     return { scales = ratios.scales:to("f32"):contiguous(),
-             zeros = ratios.zeros and ratios.zeros:to("u8"):contiguous() }
+             zeros = ratios.zeros and ratios.zeros:to(self:zero_dtype() or "u8"):contiguous() }
   elseif type(ratios) == "table" then
     return { candidates = ratios }
   end
@@ -161,18 +163,26 @@ local function check_shapes(self, matrix, given, level)
   end
 end
 
+local function check_ratios(given, level)
+  local ratios = given.ratios or given.candidates and core.tensor(given.candidates, "f32")
+  if not ratios or (ratios:gt(0) & ratios:le(1)):all() then return end
+  local bad = ratios[~(ratios:gt(0) & ratios:le(1))][1]
+  error(("losses: ratios must be above 0 and at most 1, not %s"):format(bad), level + 1)
+end
+
 --- Errors by group: the sums of importance * |difference|^p (f64).
 -- @param ratios  clip ratios by group, as scheme:ratios makes them; or a list of ratios for all
 --                groups, then the result has a third dimension with an error for each; or
 --                { scales, zeros } by group
 function methods:losses(weight, ratios)
   check_scheme(self, "losses", 2)
-  local matrix, given = matrix_of("losses", weight, 2), given_of(ratios)
+  local matrix, given = matrix_of("losses", weight, 2), given_of(self, ratios)
   if not given then
     error("losses: ratios by group, a list of ratios, or { scales, zeros } are expected, not a "
       .. type(ratios), 2)
   end
   check_shapes(self, matrix, given, 2)
+  check_ratios(given, 2)
   local losses, what, row, col = params.losses(matrix, self, given)
   if not losses then raise("losses", matrix, what, row, col, 2) end
   return losses

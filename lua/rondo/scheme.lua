@@ -4,10 +4,11 @@
 -- same are the same value, so that == and tables by scheme work.
 --
 -- Types: int1 .. int16 (integers; codes exist up to 8 bits), the 4-bit codebooks nf4, fp4,
--- fp4_e2m1, fp4_e2m1_bnb, e2m1, and keep: not quantized at all, which takes no options. The options
--- are `shared` and `integer` below. Fields: type, data_type ("int" or the codebook's name), bits,
--- every option, and grid, the native number grid. A group runs along the input channels for
--- group_dim 1, along the output channels for 0.
+-- fp4_e2m1, fp4_e2m1_bnb, e2m1, fp8 (8-bit floats, E4M3), and keep: not quantized at all, which
+-- takes no options. The options are `shared` and `integer` below. Fields: type, data_type ("int",
+-- "fp8" or the codebook's name), bits, every option, grid, the native number grid, and divisor: a
+-- group's scale is its range over that. A group runs along the input channels for group_dim 1,
+-- along the output channels for 0.
 --
 -- The arithmetic belongs to the C core (src/kernels). What it cannot do yet is refused where a
 -- scheme is about to be used: see refusal.
@@ -41,6 +42,7 @@ local double_description = {
   bits = { kind = "integer", min = 2, max = 8, default = 8 },
   group_size = { kind = "integer", min = 1, default = 256 },
   mean = { kind = "boolean", default = true },
+  map = { kind = "choice", choices = { "int", "dynamic" }, default = "int" },
 }
 
 -- Options that every type has.
@@ -56,8 +58,10 @@ local shared = {
   p = { kind = "number", above = 0, default = 2 },
   ratio = { kind = "number", above = 0, max = 1, default = 1.0 }, -- a clip ratio that is known
   scale = { kind = "choice", choices = { "f32", "f16", "bf16", "e4m3", "e8m0" }, default = "f32" },
-  double = { -- the scales quantized in turn, to symmetric integers; mean: less their mean
-    kind = "custom", says = "a table of bits, group_size, mean",
+  tensor_scale = { kind = "boolean", default = false }, -- one more for the tensor, above scales of
+  -- e4m3
+  double = { -- the scales quantized in turn; mean: less their mean
+    kind = "custom", says = "a table of bits, group_size, mean, map",
     check = function(value) return options.check("double", value, double_description, -1) end },
 }
 
@@ -66,7 +70,7 @@ local integer = {
   symmetric = { kind = "boolean", default = true },
   full_range = { kind = "boolean", default = false }, -- scale by 2^(bits-1), not 2^(bits-1)-1
   zero = { kind = "choice", choices = { "integer", "float" }, default = "integer" }, -- the zero
-  -- point, which symmetric schemes do not have
+  -- point, which symmetric schemes do not have; float: the value of code 0
 }
 
 local function joined(...)
@@ -77,7 +81,7 @@ local function joined(...)
   return all
 end
 
--- From int8 on, a row has precision enough for one scale.
+-- With 8 bits and more, a row has precision enough for one scale.
 local by_row = { group_size = joined(shared.group_size, { default = "row" }) }
 
 -- ---- Types ----
@@ -88,10 +92,11 @@ for bits = 1, 16 do
   types["int" .. bits] = { "int", bits, joined(shared, integer, bits >= 8 and by_row or nil) }
 end
 for _, name in ipairs(scheme.float_types) do types[name] = { name, 4, shared } end
+types.fp8 = { "fp8", 8, joined(shared, by_row) }
 
 -- Those that are fields of rondo, too.
 local named = { int2 = true, int3 = true, int4 = true, int5 = true, int6 = true, int8 = true,
-                nf4 = true, fp4 = true, e2m1 = true, keep = true }
+                nf4 = true, fp4 = true, e2m1 = true, fp8 = true, keep = true }
 
 -- ---- Values ----
 
@@ -138,6 +143,26 @@ local function normal(given, description)
   return result
 end
 
+-- What is wrong with how scales and zero points are to be stored, or nil.
+local function storage_conflict(bits, o)
+  local affine = o.symmetric == false and o.zero == "float"
+  if affine and bits > 8 then
+    return ("zero = \"float\" is for codes of at most 8 bits, not %d"):format(bits)
+  elseif affine and (o.scale == "e4m3" or o.scale == "e8m0") then
+    return ("zero = \"float\" is stored in the type of scale: f32, f16 or bf16, not %s")
+      :format(o.scale)
+  elseif o.tensor_scale and o.scale ~= "e4m3" then
+    return "tensor_scale lies above scales of e4m3; add scale = \"e4m3\""
+  elseif o.tensor_scale and o.symmetric == false then
+    return "tensor_scale is for schemes without a zero point"
+  elseif o.double and o.scale ~= "f32" then
+    return ("double says how scales are stored, so that scale = %q means nothing; leave it out")
+      :format(o.scale)
+  elseif o.double and o.double.map == "dynamic" and o.double.bits ~= 8 then
+    return ("the dynamic map of double has 8 bits, not %d"):format(o.double.bits)
+  end
+end
+
 -- What is wrong with options taken together, or nil.
 local function conflict(bits, o, given)
   if o.clip ~= "none" and o.ratio ~= 1 then
@@ -151,6 +176,7 @@ local function conflict(bits, o, given)
   elseif o.symmetric and given.zero then
     return "zero is the kind of zero point, which a symmetric scheme does not have"
   end
+  return storage_conflict(bits, o)
 end
 
 local function make(type_name, given, level)
@@ -170,7 +196,10 @@ local function make(type_name, given, level)
   fields.type, fields.data_type, fields.bits = type_name, data_type, bits
   if data_type ~= "int" then fields.symmetric, fields.full_range = true, false end
   if bits then
-    fields.grid = core.grid(data_type, bits, fields.symmetric, fields.full_range)
+    local affine = fields.zero == "float" and not fields.symmetric
+    fields.grid = core.grid(affine and "affine" or data_type, bits, fields.symmetric,
+                            fields.full_range)
+    fields.divisor = core.divisor(fields.grid)
   end
   fields_of[value] = { fields = fields, given = given, text = text }
   known[text] = value
@@ -182,6 +211,11 @@ end
 --- Whether groups have a zero point of their own.
 function methods:has_zero()
   return self.data_type == "int" and not self.symmetric
+end
+
+--- The dtype of zero points; nil without.
+function methods:zero_dtype()
+  return self:has_zero() and (self.zero == "float" and "f32" or "u8") or nil
 end
 
 --- Groups along a line of `length` weights.
@@ -204,10 +238,11 @@ end
 -- Words for what a label tells only where it differs from the default.
 local setting_labels = {
   { "scale", function(scale) return "scale " .. scale end },
+  { "tensor_scale", function() return "tensor-scale" end },
   { "zero", function(zero) return "zero " .. zero end },
   { "double", function(double)
-    return ("double %d-bit g%d%s"):format(double.bits, double.group_size,
-      double.mean and "" or " without mean")
+    return ("double %d-bit g%d%s%s"):format(double.bits, double.group_size,
+      double.map == "int" and "" or " " .. double.map, double.mean and "" or " without mean")
   end },
   { "clip", function(clip)
     return "clip " .. (clip == "layer" and clip or strategy.label(clip))
@@ -275,6 +310,10 @@ local function unpackable(self)
     return ("scales of the packed format are f32, f16 or bf16, not %s"):format(self.scale)
   elseif self.double then
     return "the packed format has no double quantization of scales"
+  elseif self:zero_dtype() == "f32" then
+    return "zero points of the packed format are integers"
+  elseif self.type == "fp8" then
+    return "the packed format has no 8-bit floats"
   elseif self.bits > 8 then
     return ("packed codes have at most 8 bits, not %d"):format(self.bits)
   end
@@ -283,9 +322,7 @@ end
 --- Why nothing can be quantized with this scheme, or nil. The one place that knows.
 -- @param packed  whether the packed format is wanted
 function methods:refusal(packed)
-  if self.zero == "float" and self:has_zero() then
-    return "zero points that are no integers cannot be computed yet"
-  elseif self.bits > 8 and self.scale ~= "f32" then
+  if self.bits > 8 and self.scale ~= "f32" then
     return ("scales of %d-bit codes are f32, not %s"):format(self.bits, self.scale)
   end
   return packed and unpackable(self) or nil
@@ -326,10 +363,12 @@ end
 scheme.types = {}
 for name in pairs(types) do scheme.types[name] = make(name, {}, 1) end
 
---- Whether a scheme of this type is a field of rondo.
-function scheme.is_named(name)
-  return named[name] or false
-end
+--- Those that are fields of rondo, and those of formats, which are, too.
+scheme.ready = {}
+for name in pairs(named) do scheme.ready[name] = scheme.types[name] end
+scheme.ready.mxfp4 = make("e2m1", { group_size = 32, scale = "e8m0" }, 1)
+scheme.ready.mxfp8 = make("fp8", { group_size = 32, scale = "e8m0" }, 1)
+scheme.ready.nvfp4 = make("e2m1", { group_size = 16, scale = "e4m3", tensor_scale = true }, 1)
 
 --- Whether a value is a scheme.
 function scheme.is(value)
@@ -340,7 +379,7 @@ end
 function scheme.from(given)
   local name = type(given) == "table" and given.type
   if not types[name] then
-    error("scheme.from: a table with a type is expected: int1 .. int16, keep, "
+    error("scheme.from: a table with a type is expected: int1 .. int16, keep, fp8, "
       .. table.concat(scheme.float_types, ", "), 2)
   end
   local rest = joined(given)

@@ -165,9 +165,10 @@ local function answer_of(parts, weight, scheme, shape, of_what)
   first = check_answer(where, what, first, shape):to("f32"):contiguous()
   local good = first:abs():lt(math.huge)
   if not zeros then return { ratios = good:land(first:gt(0)):pick(first, 1):contiguous() } end
-  if type(zeros) == "number" then zeros = core.full(shape, zeros, "u8") end
+  local dtype = scheme:zero_dtype() or "u8"
+  if type(zeros) == "number" then zeros = core.full(shape, zeros, dtype) end
   check_answer(where, "zero points", zeros, shape)
-  return { scales = good:pick(first, 1):contiguous(), zeros = zeros:to("u8"):contiguous() }
+  return { scales = good:pick(first, 1):contiguous(), zeros = zeros:to(dtype):contiguous() }
 end
 
 --- Runs a strategy.

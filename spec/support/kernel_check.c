@@ -201,12 +201,14 @@ typedef struct {
 } grid_name;
 
 static const grid_name grids[] = {
-    {"int", 1, true, false},      {"int", 2, false, false}, {"int", 2, true, false},
-    {"int", 3, false, false},     {"int", 3, true, true},   {"int", 4, false, false},
-    {"int", 4, true, false},      {"int", 4, true, true},   {"int", 5, false, false},
-    {"int", 8, false, false},     {"int", 8, true, false},  {"int", 16, false, false},
-    {"int", 16, true, false},     {"nf4", 4, true, false},  {"fp4", 4, true, false},
-    {"fp4_e2m1", 4, true, false}, {"e2m1", 4, true, false}};
+    {"int", 1, true, false},     {"int", 2, false, false},    {"int", 2, true, false},
+    {"int", 3, false, false},    {"int", 3, true, true},      {"int", 4, false, false},
+    {"int", 4, true, false},     {"int", 4, true, true},      {"int", 5, false, false},
+    {"int", 8, false, false},    {"int", 8, true, false},     {"int", 16, false, false},
+    {"int", 16, true, false},    {"affine", 1, false, false}, {"affine", 3, false, false},
+    {"affine", 4, false, false}, {"affine", 8, false, false}, {"fp8", 8, true, false},
+    {"nf4", 4, true, false},     {"fp4", 4, true, false},     {"fp4_e2m1", 4, true, false},
+    {"e2m1", 4, true, false}};
 enum { GRIDS = sizeof grids / sizeof *grids };
 
 static rondo_grid grid_at(int g) {
@@ -282,7 +284,7 @@ static void check_group_case(results *r, const group_case *c) {
   }
   add(r, label, g.low, c->groups * sizeof *g.low);
   add(r, label, g.high, c->groups * sizeof *g.high);
-  r->k->params_of(&grid, g.low, g.high, c->groups, c->ratio, g.scale, g.zero);
+  r->k->params_of(&grid, g.low, g.high, c->groups, &c->ratio, true, g.scale, g.zero);
   add(r, label, g.scale, c->groups * sizeof *g.scale);
   add(r, label, g.zero, c->groups * sizeof *g.zero);
   r->k->inverses(&grid, g.scale, g.low, g.high, c->groups, g.inverse);
@@ -310,6 +312,7 @@ static void check_nibbles_case(results *r, const rondo_grid *grid, values kind, 
   static float y[LONGEST];
   static uint8_t codes[LONGEST];
   const uint16_t *x = weights_source(0, 2, kind, n);
+  const float ratio = 0.9f;
   size_t count = 0, at = 0, blocks = (n + RONDO_ERROR_BLOCK - 1) / RONDO_ERROR_BLOCK;
   char label[LABEL];
   double expected[2 * (LONGEST / RONDO_ERROR_BLOCK + 1)];
@@ -319,7 +322,7 @@ static void check_nibbles_case(results *r, const rondo_grid *grid, values kind, 
     size_t m = left < n - at ? left : n - at;
     rondo_params p = {g.scale + count, g.zero + count, g.inverse + count};
     r->k->group_ranges(RONDO_BF16, x + at, m, m, g.low + count, g.high + count);
-    r->k->params_of(grid, g.low + count, g.high + count, 1, 0.9f, p.scale, p.zero);
+    r->k->params_of(grid, g.low + count, g.high + count, 1, &ratio, true, p.scale, p.zero);
     if (!r->k->inverses(grid, p.scale, g.low + count, g.high + count, 1, p.inverse)) return;
     r->k->quantize_groups(grid, RONDO_BF16, x + at, m, m, p, y + at, codes + at);
     left = m;
@@ -343,16 +346,55 @@ static void check_nibbles_case(results *r, const rondo_grid *grid, values kind, 
 
 static void check_nibbles(results *r) {
   static const size_t groups[] = {32, 64, 96, 128, 256, 1024, 4096};
-  rondo_grid kinds[5];
+  rondo_grid kinds[6];
   rondo_grid_make(&kinds[0], "int", 4, true, false, NULL);
   rondo_grid_make(&kinds[1], "int", 4, true, true, NULL);
   rondo_grid_make(&kinds[2], "int", 4, false, false, NULL);
   rondo_grid_make(&kinds[3], "nf4", 4, true, false, NULL);
   rondo_grid_make(&kinds[4], "fp4", 4, true, false, NULL);
-  for (int i = 0; i < 5 * 7 * KINDS; i++) {
-    size_t group = groups[i / 5 % 7], n = (1 + next() % 40) * RONDO_NIBBLE_BLOCK;
+  rondo_grid_make(&kinds[5], "affine", 4, false, false, NULL);
+  for (int i = 0; i < 6 * 7 * KINDS; i++) {
+    size_t group = groups[i / 6 % 7], n = (1 + next() % 40) * RONDO_NIBBLE_BLOCK;
     size_t first = next() % (group / RONDO_NIBBLE_BLOCK) * RONDO_NIBBLE_BLOCK;
-    check_nibbles_case(r, &kinds[i % 5], (values)(i / 35), first, n, group);
+    check_nibbles_case(r, &kinds[i % 6], (values)(i / 42), first, n, group);
+  }
+}
+
+/* A ratio for each range, and scales as they are stored, with the zero points that go with them. */
+static void check_scales_case(results *r, int g, values kind, size_t n) {
+  static const rondo_dtype types[] = {RONDO_F32, RONDO_F16, RONDO_BF16, RONDO_F8_E4M3,
+                                      RONDO_F8_E8M0};
+  static group_room c;
+  static float ratios[LONGEST];
+  const rondo_grid grid = grid_at(g);
+  fill_f32(c.low, kind, n);
+  fill_f32(c.high, kind, n);
+  for (size_t i = 0; i < n; i++) {
+    float larger = c.low[i] > c.high[i] ? c.low[i] : c.high[i];
+    c.low[i] = c.low[i] > c.high[i] ? c.high[i] : c.low[i];
+    c.high[i] = larger;
+    ratios[i] = (float)(1 + next() % 64) / 64;
+  }
+  char label[LABEL];
+  snprintf(label, sizeof label, "scales %s kind %d n %zu", grid_label(g), (int)kind, n);
+  r->k->params_of(&grid, c.low, c.high, n, ratios, false, c.scale, c.zero);
+  add(r, label, c.scale, n * sizeof *c.scale);
+  add(r, label, c.zero, n * sizeof *c.zero);
+  for (int t = 0; t < 6; t++) {
+    float *stored = target(0, n * sizeof *stored, n);
+    float factor = t < 5 ? 0 : 0x1p-20f * (float)(1 + next() % 4096);
+    r->k->stored_scales(&grid, types[t < 5 ? t : 3], factor, c.scale, n, stored);
+    add_target(r, label, stored, n * sizeof *stored);
+    float *zero = target(1, n * sizeof *zero, n);
+    memcpy(zero, c.zero, n * sizeof *zero);
+    r->k->zeros_on(&grid, c.low, c.high, n, ratios, t % 2 == 0, stored, zero);
+    add_target(r, label, zero, n * sizeof *zero);
+  }
+}
+
+static void check_scales(results *r) {
+  for (int i = 0; i < GRIDS * LENGTHS; i++) {
+    check_scales_case(r, i % GRIDS, (values)(next() % KINDS), lengths[i / GRIDS]);
   }
 }
 
@@ -396,6 +438,7 @@ static void check_losses(results *r) {
 static void check_column_case(results *r, int g, int d, size_t n) {
   static group_room c;
   const rondo_grid grid = grid_at(g);
+  const float one = 1;
   const void *x = NULL;
   char label[LABEL];
   snprintf(label, sizeof label, "columns %s %s n %zu", grid_label(g), dtype_names[d], n);
@@ -411,7 +454,7 @@ static void check_column_case(results *r, int g, int d, size_t n) {
   }
   add(r, label, c.low, n * sizeof *c.low);
   add(r, label, c.high, n * sizeof *c.high);
-  r->k->params_of(&grid, c.low, c.high, n, 1, c.scale, c.zero);
+  r->k->params_of(&grid, c.low, c.high, n, &one, true, c.scale, c.zero);
   bool divide = !r->k->inverses(&grid, c.scale, c.low, c.high, n, c.inverse);
   rondo_params p = {c.scale, c.zero, c.inverse};
   float *y = target(0, n * sizeof *y, n);
@@ -611,6 +654,7 @@ static void run(results *r, const rondo_kernels *k) {
   state = 1;
   check_groups(r);
   check_nibbles(r);
+  check_scales(r);
   check_nonfinite(r);
   check_losses(r);
   check_columns(r);

@@ -4,6 +4,7 @@
 #include "core/checked.h"
 #include "core/dtype.h"
 #include "core/group_quantile.h"
+#include "core/nearest.h"
 
 /* group_quantiles(tensor, rows, cols, q) -> f32 [blocks down, blocks across]: quantiles of the
  * magnitudes in blocks of rows x cols of a matrix of f32, f16 or bf16. */
@@ -35,7 +36,28 @@ static int group_quantiles(lua_State *L) {
   return good ? 1 : luaL_error(L, "not enough memory");
 }
 
+static bool is_f32_line(const rondo_tensor *t) {
+  return t->dtype == RONDO_F32 && t->rank == 1 && (t->shape[0] < 2 || t->stride[0] == 1);
+}
+
+/* nearest(values, map) -> u8 [n], f32 [n]: the places (from 0) of the entries of a rising map that
+ * are nearest to values, and these entries. All f32, of rank 1. */
+static int nearest(lua_State *L) {
+  const rondo_tensor *values = rondo_check_tensor(L, 1), *map = rondo_check_tensor(L, 2);
+  luaL_argcheck(L, is_f32_line(values), 1, "contiguous f32 [n] is expected");
+  bool fits = is_f32_line(map) && map->shape[0] >= 1 && map->shape[0] <= 256;
+  luaL_argcheck(L, fits, 2, "f32 with 1 to 256 entries is expected");
+  rondo_charge_elements(L, values->shape[0]);
+  rondo_tensor *places = rondo_push_tensor(L, RONDO_U8, 1, values->shape);
+  rondo_tensor *entries = rondo_push_tensor(L, RONDO_F32, 1, values->shape);
+  rondo_nearest(rondo_state_pool(L), values->data, values->shape[0], map->data, (int)map->shape[0],
+                places->data, entries->data);
+  rondo_check_stop(L);
+  return 2;
+}
+
 void rondo_open_groups(lua_State *L) {
-  lua_pushcfunction(L, group_quantiles);
-  lua_setfield(L, -2, "group_quantiles");
+  static const luaL_Reg functions[] = {
+      {"group_quantiles", group_quantiles}, {"nearest", nearest}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
 }

@@ -10,6 +10,7 @@
 #include "core/grid.h"
 #include "core/quantize.h"
 
+#include <math.h>
 #include <string.h>
 
 #define GRID_META "rondo.grid"
@@ -25,6 +26,13 @@ static int grid_new(lua_State *L) {
     return luaL_error(L, "%s", e.message);
   }
   luaL_setmetatable(L, GRID_META);
+  return 1;
+}
+
+/* divisor(grid) -> a number: a group's scale is its range over that. */
+static int divisor(lua_State *L) {
+  const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
+  lua_pushnumber(L, grid->divisor);
   return 1;
 }
 
@@ -218,21 +226,34 @@ static void check_given(lua_State *L, const rondo_quantizer *q, rondo_tile *tile
   int64_t count = check_lines(L, q, tile);
   tile->group_ratios = buffer_field(L, 3, "group_ratios", RONDO_F32, count, READ);
   tile->scales = buffer_field(L, 3, "scales", RONDO_F32, count, READ);
-  tile->zeros = buffer_field(L, 3, "zeros", RONDO_U8, count, READ);
+  tile->zeros = buffer_field(L, 3, "zeros", rondo_zero_dtype(q->grid), count, READ);
+}
+
+/* Scales in the options at 3, and how they are stored: ratio, scale_dtype, round_first, factor. */
+static rondo_quantizer check_scales(lua_State *L, const rondo_grid *grid) {
+  rondo_quantizer q = {.grid = grid, .ratio = number_field(L, "ratio", 1)};
+  q.scale_dtype = float_field(L, 3, "scale_dtype", is_scale);
+  q.round_first = flag_field(L, 3, "round_first");
+  q.factor = (float)number_field(L, "factor", 0);
+  luaL_argcheck(L, q.scale_dtype == RONDO_F32 || grid->bits <= 8, 3,
+                "scales of more than 8 bits' codes are f32");
+  luaL_argcheck(L, q.factor == 0 || q.scale_dtype == RONDO_F8_E4M3, 3,
+                "a factor is for scales of f8_e4m3");
+  luaL_argcheck(L, q.factor >= 0 && q.factor < INFINITY, 3, "a factor is above 0 and finite");
+  bool plain = q.scale_dtype == RONDO_F32 || (is_wide(q.scale_dtype) && q.round_first);
+  luaL_argcheck(L, grid->kind != RONDO_AFFINE || plain, 3,
+                "scales of affine grids are f32, or f16 or bf16 with round_first");
+  return q;
 }
 
 /* Grid at 1, tile at 2, options at 3 (made our own): group_size (absent: the whole line),
- * group_rows (1), group_dim, ratio, keep, scale_dtype, round_first, weight, those of check_given,
- * and for groups that run across tiles ranges, range_groups, offset. */
+ * group_rows (1), group_dim, keep, weight, those of check_scales and check_given, and for groups
+ * that run across tiles ranges, range_groups, offset. */
 static rondo_quantizer check_quantizer(lua_State *L, rondo_tile *tile) {
   const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
   *tile = check_tile(L, 2);
   own_options(L, 3);
-  rondo_quantizer q = {.grid = grid, .ratio = number_field(L, "ratio", 1)};
-  q.scale_dtype = float_field(L, 3, "scale_dtype", is_scale);
-  q.round_first = flag_field(L, 3, "round_first");
-  luaL_argcheck(L, q.scale_dtype == RONDO_F32 || grid->bits <= 8, 3,
-                "scales of more than 8 bits' codes are f32");
+  rondo_quantizer q = check_scales(L, grid);
   int64_t dim = integer_field(L, 3, "group_dim", 1);
   luaL_argcheck(L, dim == 0 || dim == 1, 3, "group_dim is 0 or 1");
   q.group_dim = (int)dim;
@@ -329,11 +350,21 @@ static void words_field(lua_State *L, const rondo_quantizer *q, const rondo_tile
   out->packing = (rondo_packing){p.bits, p.fields, (int)rondo_dtype_size(dtype), p.dim};
 }
 
+/* Codes of the signed grids are i8. */
+static rondo_dtype code_dtype(const rondo_grid *grid) {
+  bool sign = grid->kind == RONDO_SYMMETRIC || grid->kind == RONDO_CODEBOOK;
+  return sign ? RONDO_I8 : RONDO_U8;
+}
+
+static bool has_zeros(const rondo_grid *grid) {
+  return grid->kind == RONDO_AFFINE || (grid->kind == RONDO_ASYMMETRIC && grid->bits <= 8);
+}
+
 /* quantize(grid, tile, options) -> { values, codes, words, scale, zero }, or nil, what, row,
  * column. Wanted outputs are true (new) or tensors (filled): values (of values_dtype, default f32)
  * and codes [rows, cols]; words, the codes packed as by pack (word_dtype, default i32; word_dim,
- * default 1); scale f32 and zero u8 [rows, groups] ([groups, cols] for group_dim 0). sums: of
- * core.sums, to which the squared error and the squared norm are added. */
+ * default 1); scale f32 and zero u8 (f32 on affine grids) [rows, groups] ([groups, cols] for
+ * group_dim 0). sums: of core.sums, to which the squared error and the squared norm are added. */
 static int quantize(lua_State *L) {
   rondo_tile tile;
   rondo_quantizer q = check_quantizer(L, &tile);
@@ -345,15 +376,14 @@ static int quantize(lua_State *L) {
   lua_newtable(L);
   out.values = output_field(L, &tile, "values", out.values_dtype, tile.rows, tile.cols);
   bool bytes = q.grid->bits <= 8;
-  rondo_dtype code_dtype = q.grid->kind == RONDO_ASYMMETRIC ? RONDO_U8 : RONDO_I8;
-  out.codes = output_field(L, &tile, "codes", code_dtype, tile.rows, tile.cols);
+  out.codes = output_field(L, &tile, "codes", code_dtype(q.grid), tile.rows, tile.cols);
   luaL_argcheck(L, bytes || out.codes == NULL, 3, "codes have at most 8 bits");
   words_field(L, &q, &tile, &out);
   if (tile.ranges == NULL && tile.scales == NULL) {
     int64_t rows = columns ? groups : tile.rows, cols = columns ? tile.cols : groups;
     out.scales = output_field(L, &tile, "scale", RONDO_F32, rows, cols);
-    if (q.grid->kind == RONDO_ASYMMETRIC && bytes) {
-      out.zeros = output_field(L, &tile, "zero", RONDO_U8, rows, cols);
+    if (has_zeros(q.grid)) {
+      out.zeros = output_field(L, &tile, "zero", rondo_zero_dtype(q.grid), rows, cols);
     }
   }
   rondo_sums *sums = rondo_sums_field(L, 3);
@@ -396,25 +426,23 @@ static int clear_ranges(lua_State *L) {
   return 1;
 }
 
-/* params(grid, ranges, options) -> scale f32 [n], zero u8 [n] or nil; or nil, "scale", index.
- * ranges: row-major f32 with n pairs; options: ratio or group_ratios [n], scale_dtype,
- * round_first. */
+/* params(grid, ranges, options) -> scale f32 [n], zero u8 or f32 [n] or nil; or nil, "scale",
+ * index. ranges: row-major f32 with n pairs; options: those of check_scales, or group_ratios [n] in
+ * place of ratio. */
 static int params(lua_State *L) {
   const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
   const rondo_tensor *t = rondo_check_tensor(L, 2);
   own_options(L, 3);
-  rondo_quantizer q = {.grid = grid, .kernels = rondo_state_kernels(L)};
-  q.ratio = number_field(L, "ratio", 1);
-  q.scale_dtype = float_field(L, 3, "scale_dtype", is_scale);
-  q.round_first = flag_field(L, 3, "round_first");
+  rondo_quantizer q = check_scales(L, grid);
+  q.kernels = rondo_state_kernels(L);
   int64_t count = 0;
   luaL_argcheck(L, t->dtype == RONDO_F32 && is_plain(t, &count) && count % 2 == 0, 2,
                 "row-major pairs of f32 are expected");
   count /= 2;
   const float *ratios = buffer_field(L, 3, "group_ratios", RONDO_F32, count, READ);
   rondo_tensor *scale = rondo_push_tensor(L, RONDO_F32, 1, &count), *zero = NULL;
-  if (grid->kind == RONDO_ASYMMETRIC && grid->bits <= 8) {
-    zero = rondo_push_tensor(L, RONDO_U8, 1, &count);
+  if (has_zeros(grid)) {
+    zero = rondo_push_tensor(L, rondo_zero_dtype(grid), 1, &count);
   } else {
     lua_pushnil(L);
   }
@@ -432,15 +460,15 @@ static int params(lua_State *L) {
   return 2;
 }
 
-/* round_scales(grid, scales, dtype) -> f32 of the same shape: scales (row-major f32) as they are
- * when they are stored in that type and read again. */
+/* round_scales(grid, scales, options) -> f32 of the same shape: scales (row-major f32) as they are
+ * when they are stored and read again. Options: scale_dtype, factor. */
 static int round_scales(lua_State *L) {
-  rondo_quantizer q = {.grid = luaL_checkudata(L, 1, GRID_META)};
+  const rondo_grid *grid = luaL_checkudata(L, 1, GRID_META);
   const rondo_tensor *t = rondo_check_tensor(L, 2);
-  q.scale_dtype = rondo_check_dtype(L, 3);
+  own_options(L, 3);
+  rondo_quantizer q = check_scales(L, grid);
   int64_t count = 0;
   luaL_argcheck(L, t->dtype == RONDO_F32 && is_plain(t, &count), 2, "row-major f32 is expected");
-  luaL_argcheck(L, is_scale(q.scale_dtype), 3, "scales are f32, f16, bf16, f8_e4m3 or f8_e8m0");
   rondo_tensor *stored = rondo_push_tensor(L, RONDO_F32, t->rank, t->shape);
   q.kernels = rondo_state_kernels(L);
   q.pool = rondo_state_pool(L);
@@ -553,7 +581,7 @@ static int dequantize(lua_State *L) {
   }
   const uint8_t *bytes = buffer_field(L, 8, "codes", codes->dtype, size, READ);
   const float *scale = buffer_field(L, 8, "scale", RONDO_F32, count, READ);
-  const uint8_t *zero = buffer_field(L, 8, "zero", RONDO_U8, count, READ);
+  const void *zero = buffer_field(L, 8, "zero", rondo_zero_dtype(grid), count, READ);
   luaL_argcheck(L, scale != NULL, 3, "scales are missing");
   float *values = buffer_field(L, 8, "values", RONDO_F32, size, WRITE);
   if (values == NULL) {
@@ -573,10 +601,16 @@ void rondo_open_quantize(lua_State *L) {
   lua_pushliteral(L, "locked");
   lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
-  static const luaL_Reg functions[] = {{"grid", grid_new},         {"quantize", quantize},
-                                       {"ranges", ranges},         {"clear_ranges", clear_ranges},
-                                       {"params", params},         {"round_scales", round_scales},
-                                       {"losses", losses},         {"squared_error", squared_error},
-                                       {"dequantize", dequantize}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"grid", grid_new},
+                                       {"divisor", divisor},
+                                       {"quantize", quantize},
+                                       {"ranges", ranges},
+                                       {"clear_ranges", clear_ranges},
+                                       {"params", params},
+                                       {"round_scales", round_scales},
+                                       {"losses", losses},
+                                       {"squared_error", squared_error},
+                                       {"dequantize", dequantize},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

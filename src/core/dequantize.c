@@ -7,14 +7,9 @@ typedef struct {
   const uint8_t *codes;
   int64_t rows, cols, groups;
   const float *scales;
-  const uint8_t *zeros;
+  const void *zeros;
   float *values;
 } decoding;
-
-/* Zero points of n params as floats. */
-static void widen_zeros(const decoding *d, int64_t at, int64_t n, float *zero) {
-  for (int64_t i = 0; i < n; i++) zero[i] = d->zeros == NULL ? 0 : (float)d->zeros[at + i];
-}
 
 static void decode_row(void *context, size_t task, int worker) {
   (void)worker;
@@ -31,7 +26,7 @@ static void decode_row(void *context, size_t task, int worker) {
     int64_t count = smallest(CHUNK, params - i), col = columns ? i : i * size;
     int64_t n = columns ? count : smallest(count * size, d->cols - col);
     rondo_params p = {scales + base + i, zero, NULL};
-    widen_zeros(d, base + i, count, zero);
+    rondo_load_zeros(d->q->grid, d->zeros, base + i, count, zero);
     if (columns) {
       k->dequantize_columns(d->q->grid, codes + col, (size_t)n, p, values + col);
     } else {
@@ -41,7 +36,7 @@ static void decode_row(void *context, size_t task, int worker) {
 }
 
 bool rondo_tile_dequantize(const rondo_quantizer *q, const uint8_t *codes, int64_t rows,
-                           int64_t cols, const float *scales, const uint8_t *zeros, float *values) {
+                           int64_t cols, const float *scales, const void *zeros, float *values) {
   decoding d = {q, codes, rows, cols, ceil_div_i64(cols, q->group_size), scales, zeros, values};
   if (cols > 0) rondo_pool_run(q->pool, (size_t)rows, decode_row, &d);
   return true;

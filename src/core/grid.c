@@ -1,4 +1,4 @@
-/* grid.c - the number grids: integers of 1 to 16 bits and the 4-bit codebooks.
+/* grid.c - the number grids: integers of 1 to 16 bits, affine ones, the 4-bit codebooks, E4M3.
  * Values and codes of the codebooks are those of neural_compressor.torch.algorithms.rtn; NF4 comes
  * from QLoRA (arXiv 2305.14314), E2M1 from the OCP Microscaling formats specification 1.0. */
 #include "core/grid.h"
@@ -77,6 +77,20 @@ static void fill_integers(rondo_grid *grid, int bits, bool symmetric, bool full_
   }
 }
 
+static bool fill_affine(rondo_grid *grid, int bits, rondo_error *e) {
+  if (bits > 8) return rondo_fail(e, RONDO_USAGE, "affine codes have 1 to 8 bits, not %d", bits);
+  grid->kind = RONDO_AFFINE;
+  grid->high = grid->divisor = (float)((1 << bits) - 1);
+  return true;
+}
+
+static bool fill_e4m3(rondo_grid *grid, int bits, rondo_error *e) {
+  if (bits != 8) return rondo_fail(e, RONDO_USAGE, "data type fp8 has 8 bits, not %d", bits);
+  grid->kind = RONDO_E4M3;
+  grid->divisor = 448;
+  return true;
+}
+
 bool rondo_grid_make(rondo_grid *grid, const char *data_type, int bits, bool symmetric,
                      bool full_range, rondo_error *e) {
   memset(grid, 0, sizeof *grid);
@@ -91,6 +105,8 @@ bool rondo_grid_make(rondo_grid *grid, const char *data_type, int bits, bool sym
     fill_integers(grid, bits, symmetric, symmetric && full_range);
     return true;
   }
+  if (strcmp(data_type, "affine") == 0) return fill_affine(grid, bits, e);
+  if (strcmp(data_type, "fp8") == 0) return fill_e4m3(grid, bits, e);
   for (size_t i = 0; i < sizeof codebooks / sizeof *codebooks; i++) {
     if (strcmp(data_type, codebooks[i].name) != 0) continue;
     if (bits != 4) {
@@ -100,6 +116,7 @@ bool rondo_grid_make(rondo_grid *grid, const char *data_type, int bits, bool sym
     return true;
   }
   return rondo_fail(e, RONDO_USAGE,
-                    "unknown data type '%s' (known: int, nf4, fp4, fp4_e2m1, fp4_e2m1_bnb, e2m1)",
+                    "unknown data type '%s' (known: int, affine, nf4, fp4, fp4_e2m1, fp4_e2m1_bnb, "
+                    "e2m1, fp8)",
                     data_type);
 }

@@ -19,12 +19,6 @@ enum {
   READ_BYTES = 1 << 18    /* rows of more bytes are read before the work begins */
 };
 
-static void record_bad(_Atomic uint64_t *slot, uint64_t index) {
-  uint64_t seen = atomic_load(slot);
-  while (index < seen && !atomic_compare_exchange_weak(slot, &seen, index)) {
-  }
-}
-
 /* ---- Values ---- */
 
 const unsigned char *rondo_job_address(const job *j, const scratch *s, int64_t row, int64_t col) {
@@ -63,92 +57,6 @@ line rondo_job_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n, boo
     s->line[i] = 0;
   }
   return (line){s->line, RONDO_F32, true};
-}
-
-/* ---- Parameters ---- */
-
-void rondo_job_bad_scale(job *j, int64_t row, int64_t col) {
-  record_bad(&j->bad_scale, (uint64_t)(row * j->tile->cols + col));
-}
-
-/* The power of two by the OCP rule: floor(log2(largest)) - floor(log2(divisor)) is the exponent,
- * largest = scale * divisor; from 2^-127 to 2^127. */
-static float power_of_two(float scale, float divisor) {
-  int exponent, shift;
-  if (!isfinite(scale)) return scale;
-  float mantissa = frexpf(divisor, &shift) * 2; /* 1 .. 2 */
-  frexpf(fabsf(scale) * mantissa, &exponent);
-  exponent = scale == 0 || exponent < -126 ? -126 : exponent;
-  return copysignf(ldexpf(1, exponent - 1), scale);
-}
-
-/* Scales as a reader of the stored ones sees them; stored may be scale. */
-static void round_scales(const rondo_quantizer *q, const float *scale, size_t n, float *stored) {
-  enum { CHUNK = 256 };
-  uint16_t narrow[CHUNK];
-  for (size_t i = 0; q->scale_dtype == RONDO_F8_E8M0 && i < n; i++) {
-    stored[i] = power_of_two(scale[i], q->grid->divisor);
-  }
-  if (q->scale_dtype == RONDO_F32) memmove(stored, scale, n * sizeof *stored);
-  if (q->scale_dtype == RONDO_F8_E8M0 || q->scale_dtype == RONDO_F32) return;
-  for (size_t at = 0; at < n; at += CHUNK) {
-    size_t m = n - at < CHUNK ? n - at : CHUNK;
-    q->kernels->from_f32[q->scale_dtype](scale + at, narrow, m);
-    q->kernels->to_f32[q->scale_dtype](narrow, stored + at, m);
-  }
-}
-
-/* The zero point of a range on a scale that has been rounded. */
-static float moved_zero(const rondo_grid *grid, float low, float ratio, float scale) {
-  float zero = rintf((low < 0 ? -low : 0) * ratio / scale);
-  return zero < grid->high ? zero : grid->high;
-}
-
-/* Scales and zero points of n ranges; ratios: one each, or NULL for `ratio`. */
-static void range_params(const rondo_quantizer *q, const float *low, const float *high,
-                         const float *ratios, float ratio, size_t n, float *scale, float *zero) {
-  const rondo_kernels *k = q->kernels;
-  if (ratios == NULL) k->params_of(q->grid, low, high, n, ratio, scale, zero);
-  for (size_t i = 0; ratios != NULL && i < n; i++) {
-    k->params_of(q->grid, low + i, high + i, 1, ratios[i], scale + i, zero + i);
-  }
-  if (!q->round_first) return;
-  round_scales(q, scale, n, scale);
-  for (size_t i = 0; q->grid->kind == RONDO_ASYMMETRIC && i < n; i++) {
-    bool some = low[i] < 0 || high[i] > 0;
-    if (some) zero[i] = moved_zero(q->grid, low[i], ratios == NULL ? ratio : ratios[i], scale[i]);
-  }
-}
-
-static void given_params(const job *j, int64_t at, int64_t n, float *scale, float *zero) {
-  const uint8_t *zeros = j->tile->zeros;
-  for (int64_t i = 0; i < n; i++) {
-    scale[i] = j->tile->scales[at + i];
-    zero[i] = zeros == NULL ? 0 : zeros[at + i];
-  }
-}
-
-bool rondo_job_params(job *j, scratch *s, int64_t at, int64_t n, float ratio, int64_t *bad,
-                      bool *divide) {
-  const rondo_kernels *k = j->q->kernels;
-  const float *ratios = j->tile->group_ratios;
-  if (j->tile->scales != NULL) {
-    given_params(j, at, n, s->scale, s->zero);
-  } else {
-    range_params(j->q, s->low, s->high, ratios == NULL ? NULL : ratios + at, ratio, (size_t)n,
-                 s->scale, s->zero);
-  }
-  s->stored = s->scale;
-  if (j->q->scale_dtype != RONDO_F32 && !j->q->round_first) {
-    s->stored = s->other_low; /* no longer needed */
-    round_scales(j->q, s->scale, (size_t)n, s->stored);
-  }
-  if (k->largest_magnitude(s->stored, (size_t)n) >= 0x7f800000u) {
-    for (*bad = 0; isfinite(s->stored[*bad]);) ++*bad;
-    return false;
-  }
-  *divide = !k->inverses(j->q->grid, s->scale, s->low, s->high, (size_t)n, s->inverse);
-  return true;
 }
 
 /* ---- Results ---- */
@@ -493,59 +401,6 @@ bool rondo_tile_ranges(const rondo_quantizer *q, const rondo_tile *tile, rondo_p
 
 void rondo_ranges_clear(rondo_range *ranges, size_t count) {
   for (size_t i = 0; i < count; i++) ranges[i] = (rondo_range){INFINITY, -INFINITY};
-}
-
-typedef struct {
-  const rondo_quantizer *q;
-  const rondo_range *ranges;
-  const float *ratios;
-  size_t count, good; /* good: ranges before the first whose scale is not finite */
-  float *scales;
-  uint8_t *zeros;
-} params_job;
-
-static void params_task(void *context, size_t task, int worker) {
-  (void)task;
-  (void)worker;
-  params_job *j = context;
-  for (; j->good < j->count; j->good++) {
-    rondo_range range = j->ranges[j->good];
-    float ratio = j->ratios == NULL ? (float)j->q->ratio : j->ratios[j->good], scale, zero, stored;
-    range_params(j->q, &range.low, &range.high, NULL, ratio, 1, &scale, &zero);
-    stored = scale;
-    if (j->q->scale_dtype != RONDO_F32) round_scales(j->q, &scale, 1, &stored);
-    if (!isfinite(stored)) return;
-    if (j->scales != NULL) j->scales[j->good] = scale;
-    if (j->zeros != NULL) j->zeros[j->good] = (uint8_t)(int32_t)zero;
-  }
-}
-
-bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, const float *ratios,
-                         size_t count, float *scales, uint8_t *zeros, size_t *bad) {
-  params_job j = {q, ranges, ratios, count, 0, scales, zeros};
-  rondo_pool_run(q->pool, 1, params_task, &j); /* a task: it has the right FP environment */
-  *bad = j.good;
-  return j.good == count;
-}
-
-typedef struct {
-  const rondo_quantizer *q;
-  const float *scales;
-  size_t count;
-  float *stored;
-} rounding;
-
-static void round_task(void *context, size_t task, int worker) {
-  (void)task;
-  (void)worker;
-  rounding *r = context;
-  round_scales(r->q, r->scales, r->count, r->stored);
-}
-
-void rondo_scales_round(const rondo_quantizer *q, const float *scales, size_t count,
-                        float *stored) {
-  rounding r = {q, scales, count, stored};
-  rondo_pool_run(q->pool, 1, round_task, &r);
 }
 
 bool rondo_tile_losses(const rondo_quantizer *q, const rondo_tile *tile, const rondo_losses *wanted,

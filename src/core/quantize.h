@@ -21,8 +21,10 @@ typedef struct rondo_quantizer {
   int64_t group_rows;      /* rows that share a scale, at least 1; more than 1: group_dim is 1 */
   double ratio;            /* clip ratio (quantile), in (0, 1]; used as f32 */
   rondo_dtype scale_dtype; /* f32, f16, bf16, e4m3 or e8m0: the type that scales are stored in */
+  float factor;            /* 0, or what e4m3 scales are multiplied by: the tensor's own scale */
   bool round_first;        /* codes come from the stored scale, too; else from the f32 one, and only
-                              dequantized values from the stored one */
+                              dequantized values from the stored one. Needed by affine grids, whose
+                              zeros are of the type of their scales */
   bool keep_nonfinite;     /* NaN and infinity pass through and count as 0; otherwise an error */
 } rondo_quantizer;
 
@@ -50,9 +52,14 @@ typedef struct rondo_tile {
    * group_rows of them) or [groups, cols] (dim 0), `across` values to a row, of the matrix in which
    * the tile begins with line `line`. */
   const float *group_ratios, *scales;
-  const uint8_t *zeros;
+  const void *zeros; /* of rondo_zero_dtype */
   int64_t line, across;
 } rondo_tile;
+
+/* Zero points are u8; on affine grids they are the values of code 0, f32. */
+static inline rondo_dtype rondo_zero_dtype(const rondo_grid *grid) {
+  return grid->kind == RONDO_AFFINE ? RONDO_F32 : RONDO_U8;
+}
 
 /* How codes are packed: `fields` of `bits` bits in words of word_bytes, along dimension `dim`. */
 typedef struct rondo_packing {
@@ -67,8 +74,8 @@ typedef struct rondo_quantized {
   uint8_t *codes; /* [rows, cols] */
   void *words;    /* the codes packed: [rows, ceil(cols / fields)] or [ceil(rows / fields), cols] */
   rondo_packing packing;
-  float *scales;
-  uint8_t *zeros;
+  float *scales; /* what codes are computed with */
+  void *zeros;   /* of rondo_zero_dtype */
   /* What weight*(x-y)^2 and weight*x^2 are added to, y as stored in `values`; both or none. */
   rondo_exact_sum *error, *norm;
 } rondo_quantized;
@@ -92,7 +99,7 @@ void rondo_ranges_clear(rondo_range *ranges, size_t count);
 /* Scales and zeros of `count` ranges; ratios: one each, or NULL for the quantizer's. False when one
  * is not finite; *bad is its index then. */
 bool rondo_ranges_params(const rondo_quantizer *q, const rondo_range *ranges, const float *ratios,
-                         size_t count, float *scales, uint8_t *zeros, size_t *bad);
+                         size_t count, float *scales, void *zeros, size_t *bad);
 
 /* Scales as a reader of the stored ones sees them. */
 void rondo_scales_round(const rondo_quantizer *q, const float *scales, size_t count, float *stored);
@@ -116,6 +123,6 @@ bool rondo_tile_error(const rondo_quantizer *q, const rondo_tile *x, const rondo
 
 /* values [rows, cols] f32 from codes, scales and zeros (NULL: none) of a whole tile. */
 bool rondo_tile_dequantize(const rondo_quantizer *q, const uint8_t *codes, int64_t rows,
-                           int64_t cols, const float *scales, const uint8_t *zeros, float *values);
+                           int64_t cols, const float *scales, const void *zeros, float *values);
 
 #endif

@@ -75,15 +75,6 @@ static bool block_params(job *j, scratch *s, const block *b, float ratio, bool *
   return false;
 }
 
-static void store_params(job *j, const scratch *s, const block *b) {
-  rondo_quantized *out = j->out;
-  int64_t at = b->group * j->tile->cols + b->col;
-  for (int64_t i = 0; i < b->cols && out->scales != NULL; i++) out->scales[at + i] = s->scale[i];
-  for (int64_t i = 0; i < b->cols && out->zeros != NULL; i++) {
-    out->zeros[at + i] = (uint8_t)(int32_t)s->zero[i];
-  }
-}
-
 /* Packs what has become complete with this row's codes. */
 static void pack_codes(job *j, const scratch *s, const block *b, int64_t row,
                        const uint8_t *codes) {
@@ -218,7 +209,8 @@ static void do_block(job *j, scratch *s, const block *b, double *loss) {
   } else if (j->purpose == LOSSES) {
     block_losses(j, s, b, finite, loss);
   } else if (block_params(j, s, b, j->ratio, &divide)) {
-    if (j->tile->ranges == NULL) store_params(j, s, b);
+    if (j->tile->ranges == NULL)
+      rondo_job_store_params(j, s, b->group * j->tile->cols + b->col, b->cols);
     for (int64_t row = b->row; row < b->row + b->rows; row++) {
       quantize_row(j, s, b, row, finite, divide);
     }

@@ -73,15 +73,6 @@ const unsigned char *rondo_job_address(const job *j, const scratch *s, int64_t r
  */
 line rondo_job_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n, bool finite);
 
-/* Notes a group whose scale is not finite, by its first weight. */
-void rondo_job_bad_scale(job *j, int64_t row, int64_t col);
-
-/* Scales (as computed with and as stored), zero points and inverses of n params, those from index
- * `at` on of what is given by group; or of s->low and s->high, clipped to ratio. False when a scale
- * is not finite, whose number is *bad then. *divide: some inverse is NaN. */
-bool rondo_job_params(job *j, scratch *s, int64_t at, int64_t n, float ratio, int64_t *bad,
-                      bool *divide);
-
 /* Whether losses are those of the kernel for many ratios, rather than of values one by one. */
 bool rondo_job_at_ratios(const job *j);
 
@@ -96,10 +87,35 @@ bool rondo_job_values_from_codes(const job *j, const scratch *s);
 void rondo_job_finish_piece(job *j, scratch *s, int64_t row, int64_t col, int64_t n, line x,
                             float *y);
 
+/* ---- quantize_params.c ---- */
+
+/* Scales (as computed with and as stored), zero points and inverses of n params, those from index
+ * `at` on of what is given by group; or of s->low and s->high, clipped to ratio. False when a scale
+ * is not finite, whose number is *bad then. *divide: some inverse is NaN. */
+bool rondo_job_params(job *j, scratch *s, int64_t at, int64_t n, float ratio, int64_t *bad,
+                      bool *divide);
+
+/* Notes a group whose scale is not finite, by its first weight. */
+void rondo_job_bad_scale(job *j, int64_t row, int64_t col);
+
+/* n zero points from index `at` on, as floats; zeros: NULL for none. */
+void rondo_load_zeros(const rondo_grid *grid, const void *zeros, int64_t at, int64_t n,
+                      float *zero);
+
+/* Stores n params where they are wanted, from index `at` on. */
+void rondo_job_store_params(const job *j, const scratch *s, int64_t at, int64_t n);
+
 /* ---- The tasks ---- */
 
 void rondo_row_task(job *j, scratch *s, size_t task);    /* quantize_rows.c */
 void rondo_column_task(job *j, scratch *s, size_t task); /* quantize_columns.c */
+
+/* Puts the smallest row-major index in *slot. */
+static inline void record_bad(_Atomic uint64_t *slot, uint64_t index) {
+  uint64_t seen = atomic_load(slot);
+  while (index < seen && !atomic_compare_exchange_weak(slot, &seen, index)) {
+  }
+}
 
 static inline int64_t smallest(int64_t a, int64_t b) {
   return a < b ? a : b;

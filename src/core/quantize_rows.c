@@ -75,15 +75,6 @@ static void widen_ranges(job *j, scratch *s, int64_t row, int64_t col, int64_t n
   }
 }
 
-static void store_params(job *j, const scratch *s, int64_t row, int64_t group, int64_t count) {
-  rondo_quantized *out = j->out;
-  int64_t at = row * j->groups + group;
-  for (int64_t i = 0; i < count && out->scales != NULL; i++) out->scales[at + i] = s->scale[i];
-  for (int64_t i = 0; i < count && out->zeros != NULL; i++) {
-    out->zeros[at + i] = (uint8_t)(int32_t)s->zero[i];
-  }
-}
-
 /* Scales, zero points and inverses of a segment's groups. */
 static bool segment_params(job *j, scratch *s, int64_t row, int64_t col, int64_t n, float ratio,
                            bool *divide) {
@@ -147,7 +138,9 @@ static bool takes_nibbles(const job *j, const scratch *s, line x, int64_t col, i
   bool nibbles = p->bits == 4 && p->fields * 4 == p->word_bytes * 8 && n % p->fields == 0;
   bool blocks = j->q->group_size % RONDO_NIBBLE_BLOCK == 0 && n % RONDO_NIBBLE_BLOCK == 0 &&
                 position_of(j, col) % RONDO_NIBBLE_BLOCK == 0;
-  bool plain = x.dtype == RONDO_BF16 && !divide && j->tile->scales == NULL && s->stored == s->scale;
+  /* Integer zero points that are given may be none of the grid's codes. */
+  bool own_zeros = j->tile->scales == NULL || j->q->grid->kind != RONDO_ASYMMETRIC;
+  bool plain = x.dtype == RONDO_BF16 && !divide && own_zeros && s->stored == s->scale;
   return nibbles && blocks && plain && out->codes == NULL && out->values == NULL &&
          j->tile->weight == NULL;
 }
@@ -176,9 +169,8 @@ static void quantize_segment(job *j, scratch *s, line x, int64_t row, int64_t co
   float *y = rondo_job_wants_values(j) ? s->y : NULL;
   bool need_codes =
       out->codes != NULL || out->words != NULL || (y != NULL && rondo_job_values_from_codes(j, s));
-  store_params(j, s, row,
-               position_of(j, col) / j->q->group_size - position_of(j, 0) / j->q->group_size,
-               touched(j, col, n));
+  int64_t group = position_of(j, col) / j->q->group_size - position_of(j, 0) / j->q->group_size;
+  rondo_job_store_params(j, s, row * j->groups + group, touched(j, col, n));
   bool nibbles = takes_nibbles(j, s, x, col, n, divide);
   for (int64_t at = 0; at < n; at += j->piece) {
     int64_t m = smallest(j->piece, n - at);

@@ -103,13 +103,15 @@ static void f16_from_f32(const float *restrict source, void *target, size_t n) {
   }
 }
 
+static inline float e4m3_value(uint32_t bits) {
+  uint32_t sign = bits >> 7 << 31;
+  float finite = widen(bits & 0x7f, bits >> 7, 3, 7, 0x80);
+  return (bits & 0x7f) == 0x7f ? float_of(0x7fc00000u | sign) : finite;
+}
+
 static void e4m3_to_f32(const void *source, float *restrict target, size_t n) {
   const unsigned char *bytes = source;
-  for (size_t i = 0; i < n; i++) {
-    uint32_t b = bytes[i], sign = b >> 7 << 31;
-    float finite = widen(b & 0x7f, b >> 7, 3, 7, 0x80);
-    target[i] = (b & 0x7f) == 0x7f ? float_of(0x7fc00000u | sign) : finite;
-  }
+  for (size_t i = 0; i < n; i++) target[i] = e4m3_value(bytes[i]);
 }
 
 static void e4m3_from_f32(const float *restrict source, void *target, size_t n) {

@@ -25,7 +25,9 @@ enum {
 typedef enum rondo_grid_kind {
   RONDO_SYMMETRIC,  /* integers low .. high, value scale * q */
   RONDO_ASYMMETRIC, /* integers 0 .. high, value scale * (q - zero) */
-  RONDO_CODEBOOK    /* up to 16 values, value scale * value[i] */
+  RONDO_AFFINE,     /* integers 0 .. high, value scale * q + zero */
+  RONDO_CODEBOOK,   /* up to 16 values, value scale * value[i] */
+  RONDO_E4M3        /* 8-bit floats up to 448, value scale * value; codes are their bits */
 } rondo_grid_kind;
 
 /* The cuts between up to 16 rising values, infinite where there are fewer: in rising order, and by
@@ -55,8 +57,9 @@ typedef struct rondo_range {
 } rondo_range;
 
 /* What the codes of groups, or of columns, are scaled by: arrays of one element each. zero holds
- * integers, 0 on grids without a zero point. inverse is 1 / scale where x * inverse, corrected by
- * its residual, is the quotient x / scale for every x of the group (see quant.c), NaN elsewhere. */
+ * integers, 0 on grids without a zero point; the value of code 0 on affine grids. inverse is 1 /
+ * scale where x * inverse, corrected by its residual, is the quotient x / scale for every x of the
+ * group (see quant.c), NaN elsewhere. */
 typedef struct rondo_params {
   float *scale, *zero, *inverse;
 } rondo_params;
@@ -112,12 +115,25 @@ typedef struct rondo_kernels {
   bool (*group_ranges)(rondo_dtype dtype, const void *x, size_t n, size_t group, float *low,
                        float *high);
 
-  /* Scale and zero point of `count` ranges, each clipped to ratio times it. A group of zeros has
-   * the scale of the reference; the scale is infinite when the range overflows f32. */
+  /* Scale and zero point of `count` ranges, each clipped to its ratio (or all to *ratio) times it.
+   * A group of zeros has the scale of the reference; the scale is infinite when the range overflows
+   * f32. */
   void (*params_of)(const rondo_grid *grid, const float *low, const float *high, size_t count,
-                    float ratio, float *scale, float *zero);
+                    const float *ratio, bool one_ratio, float *scale, float *zero);
 
-  /* The inverses of scales for groups of those ranges; true when none is NaN. */
+  /* Scales as a reader of the stored ones sees them. dtype: f32, f16, bf16, f8_e4m3, or f8_e8m0
+   * (the power of two by the OCP rule). factor: 0, or what E4M3 scales are multiplied by; then what
+   * is too large for them is 448 times it, and what is not 0 at least 2^-9. May be in place. */
+  void (*stored_scales)(const rondo_grid *grid, rondo_dtype dtype, float factor, const float *scale,
+                        size_t n, float *stored);
+
+  /* Zero points of an asymmetric grid on scales that have been rounded, in place of those of
+   * params_of. */
+  void (*zeros_on)(const rondo_grid *grid, const float *low, const float *high, size_t count,
+                   const float *ratio, bool one_ratio, const float *scale, float *zero);
+
+  /* The inverses of scales for groups of those ranges (on affine grids: less the zero); true when
+   * none is NaN. */
   bool (*inverses)(const rondo_grid *grid, const float *scale, const float *low, const float *high,
                    size_t count, float *inverse);
 

@@ -147,10 +147,13 @@ typedef struct {
 
 /* (u - value)^2 of one value at WIDTH ratios. */
 TEMPLATE vf ratio_error(const rondo_grid *grid, variant v, vf x, const ratio_params *p, size_t r) {
+  if (v.kind == RONDO_AFFINE) x = x - v_load(p->zero + r);
   vf u = v.divide ? x / v_divisor(v_load(p->scale + r)) : x * v_load(p->inverse + r), nearest;
   if (v.kind == RONDO_CODEBOOK) {
     nearest = v_pick(grid->value, v_rank(&grid->cuts, u));
-  } else if (v.kind == RONDO_SYMMETRIC) {
+  } else if (v.kind == RONDO_E4M3) {
+    nearest = e4m3_nearest(u);
+  } else if (v.kind == RONDO_SYMMETRIC || v.kind == RONDO_AFFINE) {
     nearest = v_round(v_min(v_max(u, v_set(grid->low)), v_set(grid->high)));
   } else {
     nearest = v_round(v_min(v_max(u, v_load(p->floor + r)), v_load(p->ceiling + r)));
@@ -257,6 +260,12 @@ KERNEL void group_losses(const rondo_grid *grid, const float *x, const float *we
       break;
     case RONDO_ASYMMETRIC:
       ratio_kind(grid, RONDO_ASYMMETRIC, divide, x, weight, n, &p, m, total);
+      break;
+    case RONDO_AFFINE:
+      ratio_kind(grid, RONDO_AFFINE, divide, x, weight, n, &p, m, total);
+      break;
+    case RONDO_E4M3:
+      ratio_kind(grid, RONDO_E4M3, divide, x, weight, n, &p, m, total);
       break;
     default:
       ratio_kind(grid, RONDO_CODEBOOK, divide, x, weight, n, &p, m, total);

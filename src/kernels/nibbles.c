@@ -13,13 +13,14 @@ typedef struct {
 /* What the values of a group have in common. */
 typedef struct {
   rondo_grid_kind kind; /* a constant where it is inlined */
-  vf scale, inverse, low, high;
+  vf scale, zero, inverse, low, high;
   v_nibble_bounds bounds;
 } nibble_group;
 
 /* The integers code - zero of WIDTH values, not clamped (|q| is at most 2^28, see inverses), or the
  * ranks of a codebook. */
 TEMPLATE vi split_codes(const rondo_grid *grid, const nibble_group *g, vf x) {
+  if (g->kind == RONDO_AFFINE) x = x - g->zero;
   vf q = quotient(x, g->scale, g->inverse, false);
   return g->kind == RONDO_CODEBOOK ? v_rank(&grid->cuts, q) : v_to_int(q);
 }
@@ -27,8 +28,10 @@ TEMPLATE vi split_codes(const rondo_grid *grid, const nibble_group *g, vf x) {
 /* The same clamped, with the error. */
 TEMPLATE vi split_errors(const rondo_grid *grid, const nibble_group *g, vf x, v_octet *error,
                          v_octet *norm) {
-  vf q = quotient(x, g->scale, g->inverse, false), y;
+  vf shifted = x, q, y;
   vi code;
+  if (g->kind == RONDO_AFFINE) shifted = x - g->zero;
+  q = quotient(shifted, g->scale, g->inverse, false);
   if (g->kind == RONDO_CODEBOOK) {
     code = v_rank(&grid->cuts, q);
     y = v_pick(grid->value, code) * g->scale;
@@ -36,6 +39,7 @@ TEMPLATE vi split_errors(const rondo_grid *grid, const nibble_group *g, vf x, v_
     q = v_round(v_min(v_max(q, g->low), g->high));
     code = v_to_int(q);
     y = g->scale * q;
+    if (g->kind == RONDO_AFFINE) y = y + g->zero;
   }
   vf d = x - y;
   v_add_octets(error, d * d);
@@ -47,11 +51,13 @@ TEMPLATE nibble_group nibble_params(const rondo_grid *grid, rondo_grid_kind kind
                                     float zero, float inverse) {
   nibble_group g;
   g.kind = kind;
+  bool integer_zero = kind == RONDO_ASYMMETRIC;
   g.scale = v_set(scale);
+  g.zero = v_set(zero);
   g.inverse = v_set(inverse);
-  g.low = v_set(grid->low) - v_set(zero);
-  g.high = v_set(grid->high) - v_set(zero);
-  g.bounds = kind == RONDO_SYMMETRIC ? v_bounds(-8, 7, 0) : v_bounds(0, 15, (int)zero);
+  g.low = v_set(grid->low) - v_set(integer_zero ? zero : 0);
+  g.high = v_set(grid->high) - v_set(integer_zero ? zero : 0);
+  g.bounds = v_bounds((int)grid->low, (int)grid->high, integer_zero ? (int)zero : 0);
   return g;
 }
 
@@ -137,6 +143,8 @@ KERNEL void quantize_nibbles(const rondo_grid *grid, const void *x, size_t first
     nibbles_as(grid, RONDO_SYMMETRIC, x, first, n, group, p, out, sums);
   } else if (grid->kind == RONDO_CODEBOOK) {
     nibbles_as(grid, RONDO_CODEBOOK, x, first, n, group, p, out, sums);
+  } else if (grid->kind == RONDO_AFFINE) {
+    nibbles_as(grid, RONDO_AFFINE, x, first, n, group, p, out, sums);
   } else {
     nibbles_as(grid, RONDO_ASYMMETRIC, x, first, n, group, p, out, sums);
   }

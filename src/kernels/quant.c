@@ -7,7 +7,8 @@
  * x - q * scale (Markstein 2000, IA-64 and Elementary Functions). Near the values that decide a
  * code the result is the rounded quotient itself: checked for every mantissa of the scale, for all
  * half integers up to 258 and all cuts of the codebooks, with the neighbouring floats on both sides
- * (tools/check_quotient.c). Elsewhere the code does not hang on the last bit. */
+ * (tools/check_quotient.c); the cuts of E4M3 are half integers times powers of two. Elsewhere the
+ * code does not hang on the last bit. */
 
 TEMPLATE vf quotient(vf x, vf scale, vf inverse, bool divide) {
 #if defined(V_HAS_FMA)
@@ -44,11 +45,40 @@ typedef struct {
   bool loose_zeros; /* the sign of a zero does not matter */
 } variant;
 
+/* E4M3 by its own arithmetic: adding 2^20 times the power of two of a magnitude (2^-6 for what is
+ * less) makes the adder round at the third bit of its mantissa, half to even. sum - magic is that
+ * number of eighths: as bits it counts up from the exponent of magic. */
+typedef struct {
+  vf magic, sum, sign;
+} e4m3_parts;
+
+TEMPLATE e4m3_parts e4m3_round(vf x) {
+  vf magnitude = v_min(v_max(x, v_set(0) - x), v_set(448));
+  vf power = v_max(v_and(magnitude, v_set(INFINITY)), v_set(0x1p-6f));
+  vf magic = power * v_set(0x1p20f);
+  return (e4m3_parts){magic, magnitude + magic, v_and(x, v_set(-0.0f))};
+}
+
+TEMPLATE vf e4m3_nearest(vf x) {
+  e4m3_parts e = e4m3_round(x);
+  return v_or(e.sum - e.magic, e.sign);
+}
+
+/* The exponent's step is eight codes, and one that it has: 2^14 is the magic of 2^-6. */
+TEMPLATE vi e4m3_code(vf x) {
+  e4m3_parts e = e4m3_round(x);
+  vi eighths = v_sub(v_bits(e.sum), v_bits(e.magic));
+  vi steps = v_sub(v_shift_right(v_bits(e.magic), 20), v_shift_right(v_bits(v_set(0x1p14f)), 20));
+  return v_add(v_add(steps, eighths), v_shift_right(v_bits(e.sign), 24));
+}
+
 /* WIDTH codes as int32; on a codebook their ranks. */
 TEMPLATE vi code_vector(const rondo_grid *grid, variant v, vf x, vf scale, vf zero, vf inverse) {
+  if (v.kind == RONDO_E4M3) return e4m3_code(signed_quotient(x, scale, inverse, v.divide));
+  if (v.kind == RONDO_AFFINE) x = x - zero;
   vf q = quotient(x, scale, inverse, v.divide);
   if (v.kind == RONDO_CODEBOOK) return v_rank(&grid->cuts, q);
-  if (v.kind == RONDO_SYMMETRIC) {
+  if (v.kind == RONDO_SYMMETRIC || v.kind == RONDO_AFFINE) {
     return v_to_int(v_min(v_max(q, v_set(grid->low)), v_set(grid->high)));
   }
   q = v_min(v_max(q, v_set(0) - zero), v_set(grid->high) - zero);
@@ -58,8 +88,15 @@ TEMPLATE vi code_vector(const rondo_grid *grid, variant v, vf x, vf scale, vf ze
 /* WIDTH dequantized values. The sign of zeros is that of the reference: kept by rounding, lost by
  * adding the zero point. */
 TEMPLATE vf value_vector(const rondo_grid *grid, variant v, vf x, vf scale, vf zero, vf inverse) {
+  if (v.kind == RONDO_E4M3) {
+    return e4m3_nearest(signed_quotient(x, scale, inverse, v.divide)) * scale;
+  }
+  if (v.kind == RONDO_AFFINE) x = x - zero;
   vf q = quotient(x, scale, inverse, v.divide);
   if (v.kind == RONDO_CODEBOOK) return v_pick(grid->value, v_rank(&grid->cuts, q)) * scale;
+  if (v.kind == RONDO_AFFINE) {
+    return scale * v_round(v_min(v_max(q, v_set(0)), v_set(grid->high))) + zero;
+  }
   if (v.kind == RONDO_SYMMETRIC) {
     if (!v.loose_zeros) q = signed_quotient(x, scale, inverse, v.divide);
     return scale * v_min(v_set(grid->high), v_max(v_set(grid->low), v_round(q)));
@@ -92,12 +129,10 @@ static __attribute__((noinline)) void padded_block(const rondo_grid *grid, const
                                                    uint8_t *codes) {
   for (int by_scale = 0; by_scale < 2; by_scale++) {
     if (divide != by_scale) continue;
-    variant symmetric = {RONDO_SYMMETRIC, RONDO_F32, true, by_scale, false};
-    variant asymmetric = {RONDO_ASYMMETRIC, RONDO_F32, true, by_scale, false};
-    variant codebook = {RONDO_CODEBOOK, RONDO_F32, true, by_scale, false};
-    if (grid->kind == RONDO_SYMMETRIC) quantize_block(grid, symmetric, x, 0, p, y, codes);
-    if (grid->kind == RONDO_ASYMMETRIC) quantize_block(grid, asymmetric, x, 0, p, y, codes);
-    if (grid->kind == RONDO_CODEBOOK) quantize_block(grid, codebook, x, 0, p, y, codes);
+    for (int kind = RONDO_SYMMETRIC; kind <= RONDO_E4M3; kind++) {
+      variant v = {(rondo_grid_kind)kind, RONDO_F32, true, by_scale, false};
+      if ((int)grid->kind == kind) quantize_block(grid, v, x, 0, p, y, codes);
+    }
   }
 }
 
@@ -184,6 +219,12 @@ TEMPLATE void strip_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype
   case RONDO_ASYMMETRIC:                                           \
     BY_DTYPE(function, grid, RONDO_ASYMMETRIC, dtype, __VA_ARGS__) \
     break;                                                         \
+  case RONDO_AFFINE:                                               \
+    BY_DTYPE(function, grid, RONDO_AFFINE, dtype, __VA_ARGS__)     \
+    break;                                                         \
+  case RONDO_E4M3:                                                 \
+    BY_DTYPE(function, grid, RONDO_E4M3, dtype, __VA_ARGS__)       \
+    break;                                                         \
   default:                                                         \
     BY_DTYPE(function, grid, RONDO_CODEBOOK, dtype, __VA_ARGS__)   \
     break;                                                         \
@@ -210,6 +251,12 @@ TEMPLATE
     break;
   case RONDO_ASYMMETRIC:
     for (size_t i = 0; i < n; i++) y[i] = scale[i * step] * ((float)codes[i] - zero[i * step]);
+    break;
+  case RONDO_AFFINE:
+    for (size_t i = 0; i < n; i++) y[i] = scale[i * step] * (float)codes[i] + zero[i * step];
+    break;
+  case RONDO_E4M3:
+    for (size_t i = 0; i < n; i++) y[i] = e4m3_value(codes[i]) * scale[i * step];
     break;
   default:
     for (size_t i = 0; i < n; i++) y[i] = grid->decode[codes[i] & 15] * scale[i * step];

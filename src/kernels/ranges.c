@@ -1,4 +1,4 @@
-/* ranges.c - ranges of groups and of columns, and the scales that follow from them.
+/* ranges.c - ranges of groups and of columns.
  * Included by table.c.
  *
  * Floats are compared as integers: key(bits) turns sign and magnitude into two's complement, which
@@ -185,91 +185,4 @@ KERNEL uint32_t largest_magnitude(const float *restrict x, size_t n) {
     largest = magnitude > largest ? magnitude : largest;
   }
   return largest;
-}
-
-/* ---- Scales: one rounding per operation, in the order of the reference functions ---- */
-
-/* Nearest integer, half to even; keeps the sign of a zero. Values of 2^22 and more may come out as
- * a neighbouring integer: callers clamp to at most 16 bits. */
-static inline float round_half_even(float x) {
-  const float magic = 12582912.0f; /* 1.5 * 2^23 */
-  float rounded = (x + magic) - magic;
-  return float_of(bits_of(rounded) | (bits_of(x) & 0x80000000u));
-}
-
-static inline void symmetric_params(const rondo_grid *grid, float low, float high, float ratio,
-                                    float *scale, float *zero) {
-  float top = magnitude_of(high), bottom = magnitude_of(low), divisor = grid->divisor;
-  float m = larger(top, bottom) * ratio;
-  float s = (m == 0 ? 1.0f : m) / divisor;
-  s = s == 0 ? 1.0f / divisor : s; /* underflow: a group of zeros */
-  *scale = grid->full_range && top > bottom ? -s : s;
-  *zero = 0;
-}
-
-static inline void asymmetric_params(const rondo_grid *grid, float low, float high, float ratio,
-                                     float *scale, float *zero) {
-  float bottom = smaller(0, low) * ratio, top = larger(0, high) * ratio, divisor = grid->divisor;
-  float s = (top - bottom) / divisor;
-  bool none = s == 0; /* all zeros, or an underflow that is treated as such */
-  bottom = none ? -1.0f : bottom;
-  s = none ? 2.0f / divisor : s;
-  *scale = s;
-  *zero = round_half_even(-bottom / s);
-}
-
-static inline void codebook_params(const rondo_grid *grid, float low, float high, float ratio,
-                                   float *scale, float *zero) {
-  *scale = larger(magnitude_of(high), magnitude_of(low)) * ratio / grid->divisor;
-  *zero = 0;
-}
-
-/* ranges: low[i], high[i] with one ratio (step 1, 0), or one range with ratio[i] (0, 1). */
-TEMPLATE void params_by(const rondo_grid *grid, const float *low, const float *high,
-                        const float *ratio, size_t ranges, size_t ratios, size_t count,
-                        float *restrict scale, float *restrict zero) {
-  if (grid->kind == RONDO_SYMMETRIC) {
-    for (size_t i = 0; i < count; i++) {
-      symmetric_params(grid, low[i * ranges], high[i * ranges], ratio[i * ratios], scale + i,
-                       zero + i);
-    }
-  } else if (grid->kind == RONDO_ASYMMETRIC) {
-    for (size_t i = 0; i < count; i++) {
-      asymmetric_params(grid, low[i * ranges], high[i * ranges], ratio[i * ratios], scale + i,
-                        zero + i);
-    }
-  } else {
-    for (size_t i = 0; i < count; i++) {
-      codebook_params(grid, low[i * ranges], high[i * ranges], ratio[i * ratios], scale + i,
-                      zero + i);
-    }
-  }
-}
-
-KERNEL void params_of(const rondo_grid *grid, const float *low, const float *high, size_t count,
-                      float ratio, float *scale, float *zero) {
-  params_by(grid, low, high, &ratio, 1, 0, count, scale, zero);
-}
-
-/* A quotient is found by its inverse where nothing on the way can under- or overflow, and the codes
- * are small enough for the proof of quant.c: scales of 2^-60 to 2^60, values up to 2^28 times that
- * (as integers, which compilers turn into vectors). A scale of 0 (a codebook's group of zeros, or
- * one that was rounded to 0, or given) has the inverse 0. */
-KERNEL bool inverses(const rondo_grid *grid, const float *scale, const float *low,
-                     const float *high, size_t count, float *restrict inverse) {
-  const uint32_t least = (127 - 60) << 23, most = (127 + 60) << 23, room = 28 << 23;
-  const uint32_t wide = grid->bits > 8 ? UINT32_MAX : 0;
-  for (size_t i = 0; i < count; i++) {
-    uint32_t magnitude = bits_of(scale[i]) & 0x7fffffffu;
-    uint32_t a = bits_of(low[i]) & 0x7fffffffu, b = bits_of(high[i]) & 0x7fffffffu;
-    uint32_t largest = a > b ? a : b;
-    uint32_t unsafe = magnitude < least ? UINT32_MAX : wide;
-    unsafe = magnitude > most ? UINT32_MAX : unsafe;
-    unsafe = largest > magnitude + room ? UINT32_MAX : unsafe;
-    unsafe = magnitude == 0 ? 0 : unsafe;
-    float found = 1.0f / scale[i];
-    uint32_t bits = magnitude == 0 ? 0 : bits_of(found);
-    inverse[i] = float_of(bits | (unsafe & 0x7fc00000u));
-  }
-  return largest_magnitude(inverse, count) < 0x7f800000u;
 }

@@ -12,6 +12,7 @@
  *   v_round            nearest integer, half to even, keeping the sign of zero; |x| < 2^22
  *   v_to_int           the same as int32; v_from_int back; v_add on int32
  *   v_and, v_or        of the bits of floats
+ *   v_bits             these as int32; v_sub and v_shift_right (of all 32 bits) on such
  *   v_divisor          x, but infinity where it is 0: a scale of 0 gives quotients of 0
  *   v_sum              x[0] + x[1] + ... of LANES values in the one fixed order: halves are added
  *   v_bf16, v_f16      WIDTH 16-bit floats from any address, widened
@@ -157,6 +158,18 @@ static inline void v_bytes(uint8_t *out, const vi *v) {
 
 static inline vi v_add(vi a, vi b) {
   return _mm512_add_epi32(a, b);
+}
+
+static inline vi v_sub(vi a, vi b) {
+  return _mm512_sub_epi32(a, b);
+}
+
+static inline vi v_shift_right(vi a, int n) {
+  return _mm512_srli_epi32(a, n);
+}
+
+static inline vi v_bits(vf x) {
+  return _mm512_castps_si512(x);
 }
 
 static inline vf v_and(vf a, vf b) {
@@ -372,6 +385,18 @@ static inline void v_bytes(uint8_t *out, const vi *v) {
 
 static inline vi v_add(vi a, vi b) {
   return _mm256_add_epi32(a, b);
+}
+
+static inline vi v_sub(vi a, vi b) {
+  return _mm256_sub_epi32(a, b);
+}
+
+static inline vi v_shift_right(vi a, int n) {
+  return _mm256_srli_epi32(a, n);
+}
+
+static inline vi v_bits(vf x) {
+  return _mm256_castps_si256(x);
 }
 
 static inline vf v_and(vf a, vf b) {
@@ -602,6 +627,18 @@ static inline void v_bytes(uint8_t *out, const vi *v) {
 
 static inline vi v_add(vi a, vi b) {
   return a + b;
+}
+
+static inline vi v_sub(vi a, vi b) {
+  return a - b;
+}
+
+static inline vi v_shift_right(vi a, int n) {
+  return (vi)((v_words)a >> n);
+}
+
+static inline vi v_bits(vf x) {
+  return (vi)x;
 }
 
 static inline vf v_and(vf a, vf b) {

@@ -6,6 +6,7 @@
 
 #include "kernels/convert.c"
 #include "kernels/ranges.c"
+#include "kernels/scales.c"
 #include "kernels/quant.c"
 #include "kernels/losses.c"
 #include "kernels/pack.c"
@@ -16,6 +17,8 @@ const rondo_kernels RONDO_TABLE = {
     .isa = RONDO_ISA_NAME,
     .group_ranges = group_ranges,
     .params_of = params_of,
+    .stored_scales = stored_scales,
+    .zeros_on = zeros_on,
     .inverses = inverses,
     .quantize_groups = quantize_groups,
     .dequantize_groups = dequantize_groups,
