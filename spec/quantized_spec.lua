@@ -9,6 +9,8 @@ local function weights(rows, cols, seed)
   return w * w * w
 end
 
+local affine = rondo.int3 { symmetric = false, zero = "float" }
+
 local function refuses(expected, f, ...)
   local good, message = pcall(f, ...)
   assert.is_false(good)
@@ -150,6 +152,10 @@ describe("groups of a scheme", function()
       [{ 6, 4 }] = rondo.int4 { group_size = 16 }, [{ 6, 1 }] = rondo.int8,
       [{ 2, 50 }] = rondo.int4 { group_size = 4, group_dim = 0 }, [{ 1, 1 }] = rondo.int4 {
         group_size = "tensor" }, [{ 2, 3 }] = rondo.nf4 { group_size = { 4, 20 } },
+      [{ 6, 5 }] = affine { group_size = 10 }, [{ 3, 50 }] = affine { group_size = { 2, 1 } },
+      [{ 3, 2 }] = affine { group_size = { 2, 30 }, scale = "bf16" },
+      [{ 3, 1 }] = rondo.fp8 { group_size = { 2, 128 } }, [{ 1, 50 }] = rondo.fp8 {
+        group_dim = 0 }, [{ 6, 2 }] = rondo.mxfp8, [{ 6, 3 }] = rondo.mxfp4 { group_size = 20 },
     } do
       local ratios = scheme:ratios(w, 0.75)
       assert.same(shape, ratios.shape)
@@ -168,6 +174,12 @@ describe("groups of a scheme", function()
     refuses("are expected, not a number", rondo.int4.losses, rondo.int4, w, 1)
     refuses("losses: ratios must be of shape {6, 1}, one for each group, not {2, 3}",
             rondo.int4.losses, rondo.int4, w, core.full({ 2, 3 }, 1, "f32"))
+    for text, ratio in pairs { ["-0.5"] = -0.5, ["0.0"] = 0, ["1.25"] = 1.25, nan = 0 / 0 } do
+      for _, ratios in ipairs { core.full({ 6, 1 }, ratio, "f32"), { 1, ratio } } do
+        refuses("losses: ratios must be above 0 and at most 1, not " .. text:gsub("^nan", ""),
+                rondo.int4.losses, rondo.int4, w, ratios)
+      end
+    end
   end)
 end)
 

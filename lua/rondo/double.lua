@@ -9,22 +9,21 @@
 -- mean is 0 where it is not wanted.
 
 local core = require "rondo.core"
-
-local function to_f32(x) return string.unpack("f", string.pack("f", x)) end
+local f32 = require "rondo.f32"
 
 -- bitsandbytes' signed map of 8 bits: decades from 10^-6 on, each cut into twice as many steps as
 -- the one before, by the steps' centers in f32; and 0 and 1.
 local function make_dynamic_map()
   local map = { 0, 1 }
   for decade = 0, 6 do
-    local steps, power = 1 << decade, to_f32(10.0 ^ (decade - 6))
-    local step = to_f32(to_f32(1 - to_f32(0.1)) / steps)
+    local steps, power = 1 << decade, f32(10.0 ^ (decade - 6))
+    local step = f32(f32(1 - f32(0.1)) / steps)
     local function edge(i) -- from the nearer end
-      if i < (steps + 1) // 2 then return to_f32(to_f32(0.1) + to_f32(step * i)) end
-      return to_f32(1 - to_f32(step * (steps - i)))
+      if i < (steps + 1) // 2 then return f32(f32(0.1) + f32(step * i)) end
+      return f32(1 - f32(step * (steps - i)))
     end
     for i = 0, steps - 1 do
-      local center = to_f32(power * to_f32(to_f32(edge(i) + edge(i + 1)) / 2))
+      local center = f32(power * f32(f32(edge(i) + edge(i + 1)) / 2))
       map[#map + 1], map[#map + 2] = center, -center
     end
   end
@@ -61,7 +60,7 @@ end
 
 return function(scales, double)
   local flat = scales:reshape { scales.shape[1] * scales.shape[2] }
-  local mean = double.mean and #flat > 0 and to_f32(flat:mean()) or 0
+  local mean = double.mean and #flat > 0 and f32(flat:mean()) or 0
   local size = math.min(double.group_size, math.max(#flat, 1))
   local rest = (flat - mean):contiguous()
   local values, stored

@@ -9,6 +9,7 @@
 local ceil_div = require("rondo.shape").ceil_div
 local core = require "rondo.core"
 local double_of = require "rondo.double"
+local f32 = require "rondo.f32"
 local strategy = require "rondo.strategy"
 
 local params = {}
@@ -34,8 +35,6 @@ function params.shape(scheme, rows, cols)
   return { ceil_div(rows, o.group_rows), ceil_div(cols, o.group_size) }
 end
 
-local function to_f32(x) return string.unpack("f", string.pack("f", x)) end
-
 -- The largest magnitude; 0 where some are not finite, which the core tells by and by.
 local function largest(weight)
   if weight.shape[1] == 0 or weight.shape[2] == 0 then return 0 end
@@ -47,7 +46,7 @@ end
 -- the largest that E4M3 has. Not less than the smallest normal f32, where products would lose bits.
 local function factor_of(scheme, amax)
   if not scheme.tensor_scale then return nil end
-  return amax == 0 and 1 or math.max(to_f32(amax / (448 * scheme.divisor)), 0x1p-126)
+  return amax == 0 and 1 or math.max(f32(amax / (448 * scheme.divisor)), 0x1p-126)
 end
 
 --- Options of the native functions: layout, and how scales are stored.
@@ -210,7 +209,7 @@ end
 function params.are_found(scheme, reference)
   return type(scheme.clip) == "table" or type(scheme.group_size) == "table"
     or scheme.group_size == "tensor" or scheme.double ~= nil or scheme.tensor_scale
-    or (scheme.scale ~= "f32" and not reference)
+    or (scheme.clip == "layer" and scheme.scale ~= "f32" and not reference)
 end
 
 --- Whether the whole weight must be looked at for any of them.

@@ -1,6 +1,6 @@
 -- mse: moves the two ends of each group's range by themselves, in turn, each to the best of `steps`
 -- factors from `low` to 1 while the other stays; in the end the scale in smaller steps. So it
--- searches scale and zero point. Schemes without zero points have one end.
+-- searches scale and zero point. Schemes without integer zero points have one end.
 
 local core = require "rondo.core"
 
@@ -37,7 +37,7 @@ return require("rondo.strategy").new("mse", { low = 0.4, steps = 20 },
   local step = (1 - options.low) / options.steps
   best.zeros = best.zeros or core.zeros(best.scales.shape, "u8")
   best.losses = scheme:losses(weight, best)
-  if scheme:has_zero() then
+  if scheme:zero_dtype() == "u8" then
     local zeros = best.zeros:to "f32"
     local ends = { low = -zeros * best.scales,
                    high = (2 ^ scheme.bits - 1 - zeros) * best.scales }
