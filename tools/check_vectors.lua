@@ -14,10 +14,12 @@ local lfs = require "lfs"
 -- the table's, or one that is marked noinline.
 local kernels = {
   group_ranges = 3, column_ranges = 3, squared_error = 3, -- by type of the weights
-  params_of = 3, dequantize_groups = 3, dequantize_columns = 3, -- by kind of grid
-  quantize_groups = 54, quantize_columns = 54, -- by both, kind of output, and way of dividing
-  inverses = 1, group_losses = 18, pack_words = 6, unpack_words = 3, largest_magnitude = 1,
-  quantize_nibbles = 6, -- by kind of grid, with and without errors
+  dequantize_groups = 5, dequantize_columns = 5, -- by kind of grid
+  params_of = 8, zeros_on = 2, -- with one ratio and one each; params_of by kind of grid
+  quantize_groups = 90, quantize_columns = 90, -- by both, kind of output, and way of dividing
+  powers_of_two = 1, factored = 2, inverses = 1, group_losses = 30, pack_words = 6,
+  unpack_words = 3, largest_magnitude = 1,
+  quantize_nibbles = 8, -- by kind of grid, with and without errors
   f64_to_f32 = 1, f64_from_f32 = 1, f16_to_f32 = 1, f16_from_f32 = 1, bf16_to_f32 = 1,
   bf16_from_f32 = 1, e4m3_to_f32 = 1, e5m2_to_f32 = 1, e5m2_from_f32 = 1,
   binary_f32 = 6, binary_f64 = 6, unary_f32 = 10, unary_f64 = 10, compare_f32 = 6, compare_f64 = 6,

@@ -115,7 +115,7 @@ static inline float over_factor(float scale, float factor) {
   return float_of(bits_of(magnitude) | (bits_of(x) & 0x80000000u));
 }
 
-static void powers_of_two(const rondo_grid *grid, const float *scale, size_t n, float *stored) {
+KERNEL void powers_of_two(const rondo_grid *grid, const float *scale, size_t n, float *stored) {
   float mantissa = float_of((bits_of(grid->divisor) & 0x007fffffu) | 0x3f800000u);
   for (size_t i = 0; i < n; i++) stored[i] = power_of_two(scale[i], mantissa);
 }
@@ -169,13 +169,23 @@ KERNEL void stored_scales(const rondo_grid *grid, rondo_dtype dtype, float facto
 }
 
 /* The reference's zero point, but on a scale that has been rounded; where it was rounded to 0, the
- * largest. A range of zeros keeps the zero point that it has. */
-KERNEL void zeros_on(const rondo_grid *grid, const float *low, const float *high, size_t count,
-                     const float *ratio, bool one_ratio, const float *scale, float *restrict zero) {
+ * largest. A range of zeros keeps the zero point that it has. step: as in params_by. */
+TEMPLATE void zeros_by(const rondo_grid *grid, const float *low, const float *high, size_t count,
+                       const float *ratio, size_t step, const float *scale, float *restrict zero) {
+  const float most = grid->high;
   for (size_t i = 0; i < count; i++) {
-    float x = larger(0, -low[i]) * ratio[one_ratio ? 0 : i] / scale[i];
-    float found = round_half_even(x < grid->high ? x : grid->high);
-    zero[i] = low[i] < 0 || high[i] > 0 ? found : zero[i];
+    float x = larger(0, -low[i]) * ratio[i * step] / scale[i], kept = zero[i];
+    float found = round_half_even(x < most ? x : most);
+    zero[i] = (low[i] < 0) | (high[i] > 0) ? found : kept;
+  }
+}
+
+KERNEL void zeros_on(const rondo_grid *grid, const float *low, const float *high, size_t count,
+                     const float *ratio, bool one_ratio, const float *scale, float *zero) {
+  if (one_ratio) {
+    zeros_by(grid, low, high, count, ratio, 0, scale, zero);
+  } else {
+    zeros_by(grid, low, high, count, ratio, 1, scale, zero);
   }
 }
 
