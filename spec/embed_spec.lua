@@ -511,6 +511,59 @@ describe("a host", function()
     assert.equal("warning 2 1\nok: ", text)
   end)
 
+  it("has coroutines that do what Lua's own do", function()
+    local source = [[
+      local said = {}
+      local function say(...)
+        local values = table.pack(...)
+        for i = 1, values.n do
+          values[i] = tostring(values[i]):gsub("0x%x+", "0x")
+        end
+        said[#said + 1] = table.concat(values, " ")
+      end
+      local function closing(f)
+        return setmetatable({}, { __close = f })
+      end
+      local co = coroutine.create(function(a, b) error("bad " .. coroutine.yield(a + b)) end)
+      say(coroutine.resume(co, 1, 2))
+      say(coroutine.resume(co, "x"))
+      say(coroutine.resume(co))
+      say(coroutine.status(co))
+      say(coroutine.resume(coroutine.running()))
+      say(select(2, pcall(coroutine.resume, 3)))
+      say(select(2, pcall(coroutine.wrap, 3)))
+      local wrapped = coroutine.wrap(function(...)
+        local x <close> = closing(function(_, problem) say("closed", problem) end)
+        coroutine.yield(select("#", ...), ...)
+        error "end"
+      end)
+      say(wrapped(1, nil, 3))
+      say(pcall(wrapped))
+      say(pcall(wrapped))
+      say(pcall(coroutine.wrap(function()
+        local x <close> = closing(function() error("in close", 0) end)
+        error {}
+      end)))
+      say(pcall(coroutine.wrap(function() error {} end)))
+      local function count(n)
+        return coroutine.wrap(function() for i = 1, n do coroutine.yield(i) end end)
+      end
+      for i in count(4) do for j in count(i) do say(i, j) end end
+      co = coroutine.create(function() return coroutine.resume(co) end)
+      say(coroutine.resume(co))
+      say(select("#", coroutine.wrap(function() return table.unpack({}, 1, 1000) end)()))
+      say(coroutine.resume(coroutine.create(function()
+        return coroutine.wrap(function() return table.unpack({}, 1, 999990) end)()
+      end)))
+      say((select(2, pcall(function()
+        local function deeper() return coroutine.wrap(deeper)() end
+        deeper()
+      end)):match "C stack overflow"))
+      return table.concat(said, "\n")]]
+    local expected = load(source, "=eval")()
+    assert.equal(expected, (host("--trust eval %s", quote(source)):match "(true 3.*)\nok: $"))
+  end)
+
   describe("is interrupted", function()
     local function interrupted(options, source)
       local name, started = script(source), os.time()
@@ -530,11 +583,24 @@ describe("a host", function()
       end
     end)
 
-    it("also in coroutines and handlers of scripts without trust", function()
-      interrupted("", "coroutine.wrap(function() while true do end end)()")
-      interrupted("", [[
-        local function spin() while true do pcall(coroutine.wrap(spin)) end end
-        while true do pcall(spin) end]])
+    it("also in coroutines", function()
+      for _, options in ipairs { "", "--trust" } do
+        interrupted(options, "coroutine.wrap(function() while true do end end)()")
+        interrupted(options, [[
+          local inner = coroutine.create(function() while true do pcall(error) end end)
+          local outer = coroutine.create(function() coroutine.resume(inner) while true do end end)
+          coroutine.resume(outer)
+          while true do end]])
+        interrupted(options, [[
+          local function spin() while true do pcall(coroutine.wrap(spin)) end end
+          while true do pcall(spin) end]])
+        interrupted(options, [[
+          local endless = setmetatable({}, { __close = function() while true do end end })
+          coroutine.wrap(function() local x <close> = endless error "end" end)()]])
+      end
+    end)
+
+    it("also in handlers of scripts without trust", function()
       interrupted("", [[
         while true do
           xpcall(function() while true do end end, function() while true do end end)

@@ -153,6 +153,11 @@ s \x04
     ["a kernel on all threads"] =
       'x = zeros({ 1 << 26 }, "f8_e4m3"); for i = 1, 100 do x = x:exp():log() end x = i',
     ["a loop in Lua"] = "while true do end",
+    ["a loop in a coroutine"] = "coroutine.wrap(function() while true do end end)()",
+    ["a coroutine that catches errors"] =
+      "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+    ["loops that catch errors again and again"] =
+      "while true do pcall(function() while true do end end) end",
     ["a loop that catches errors"] = "while true do pcall(string.rep, 'x', 10) end",
   } do
     it("stops " .. what .. " with Ctrl-C, and lives on", function()

@@ -599,3 +599,52 @@ describe("random numbers", function()
     end
   end)
 end)
+
+-- Work on these is cut into pieces, which the pool does.
+describe("large tensors", function()
+  -- The element at [i, j, k] of arange(...) with that shape, from 0.
+  local function place(shape, i, j, k)
+    return ((i - 1) * shape[2] + j - 1) * shape[3] + k - 1
+  end
+
+  it("are copied whichever way they lie", function()
+    local shape = { 3, 300, 401 }
+    local t = core.arange(0, 3 * 300 * 401 - 1):to("f32"):reshape(shape)
+    local turned, swapped = t:transpose(2, 3):clone(), t:transpose(1, 2):contiguous()
+    assert.same({ { 3, 401, 300 }, { 300, 3, 401 } }, { turned.shape, swapped.shape })
+    local flat_turned, flat_swapped = turned:reshape(3 * 401 * 300):totable(),
+      swapped:reshape(300 * 3 * 401):totable()
+    local at, wrong = 0, 0
+    for i = 1, 3 do
+      for k = 1, 401 do
+        for j = 1, 300 do
+          at = at + 1
+          if flat_turned[at] ~= place(shape, i, j, k) then wrong = wrong + 1 end
+        end
+      end
+    end
+    at = 0
+    for j = 1, 300 do
+      for i = 1, 3 do
+        for k = 1, 401 do
+          at = at + 1
+          if flat_swapped[at] ~= place(shape, i, j, k) then wrong = wrong + 1 end
+        end
+      end
+    end
+    assert.equal(0, wrong)
+    assert.is_true(t:clone() == t and turned:transpose(2, 3) == t)
+  end)
+
+  it("are the same only where every element is", function()
+    local t = core.zeros { 600, 700 }
+    for _, other in ipairs { t:clone(), t:t():clone():t() } do
+      assert.is_true(t == other and t:close(other))
+      other[600][700] = 1
+      assert.is_false(t == other)
+      assert.same({ false, "element [600, 700] is 0.0 and 1.0" }, { t:close(other) })
+      other[2][1], other[300][5] = 3, 2
+      assert.same({ false, "element [2, 1] is 0.0 and 3.0" }, { t:close(other) })
+    end
+  end)
+end)

@@ -147,9 +147,8 @@ RONDO_API const rondo_error_record *rondo_last_error(rondo *r);
 
 /* Makes the call that is running end soon with RONDO_INTERRUPTED; when none is running, the next
  * one. What a C function that Lua has called is at is completed first: a few thousand numbers of a
- * tensor on each thread, the copy of one, the reading of a row block, one pattern match. In a
- * trusted host a coroutine runs until it yields. May be called from a signal handler and from other
- * threads, but not after rondo_free. */
+ * tensor on each thread, the reading of a row block, one pattern match. May be called from a signal
+ * handler and from other threads, but not after rondo_free. */
 RONDO_API void rondo_interrupt(rondo *r);
 
 /* For hosts with a Lua state of their own: luaL_requiref(L, "rondo", luaopen_rondo, 0). The state

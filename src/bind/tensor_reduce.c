@@ -129,8 +129,9 @@ int rondo_tensor_eq(lua_State *L) {
   const rondo_tensor *b = luaL_testudata(L, 2, RONDO_TENSOR_META);
   bool comparable =
       a != NULL && b != NULL && rondo_tensor_has_memory(L, 1) && rondo_tensor_has_memory(L, 2);
-  if (comparable) rondo_charge_elements(L, rondo_tensor_count(a));
-  lua_pushboolean(L, comparable && rondo_tensor_equal(a, b));
+  bool equal = comparable && rondo_tensor_equal(rondo_pool_for(L, rondo_tensor_count(a)), a, b);
+  rondo_check_stop(L);
+  lua_pushboolean(L, equal);
   return 1;
 }
 
@@ -180,8 +181,9 @@ static int is_close(lua_State *L) {
   rondo_require_arithmetic(L, a, "close");
   rondo_require_arithmetic(L, b, "close");
   if (!rondo_tensor_same_shape(a, b)) return shapes_differ(L, a, b);
-  rondo_charge_elements(L, rondo_tensor_count(a));
-  int64_t place = rondo_first_apart(rondo_state_kernels(L), a, b, tolerance);
+  rondo_pool *pool = rondo_pool_for(L, rondo_tensor_count(a));
+  int64_t place = rondo_first_apart(pool, rondo_state_kernels(L), a, b, tolerance);
+  rondo_check_stop(L);
   lua_pushboolean(L, place < 0);
   if (place < 0) return 1;
   push_place(L, a, place);

@@ -30,7 +30,8 @@ void *rondo_push_per_thread(lua_State *L, size_t bytes) {
 rondo_tensor *rondo_push_copy(lua_State *L, int idx) {
   const rondo_tensor *t = rondo_check_tensor(L, idx);
   rondo_tensor *copy = rondo_push_tensor(L, t->dtype, t->rank, t->shape);
-  rondo_copy_out(t, copy->data);
+  rondo_copy_out(rondo_pool_for(L, rondo_tensor_count(t)), t, copy->data);
+  rondo_check_stop(L);
   return copy;
 }
 

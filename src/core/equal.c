@@ -3,11 +3,14 @@
 
 #include "core/chunk.h"
 #include "core/dtype.h"
-#include "core/environment.h"
 #include "core/gather.h"
+#include "core/spread.h"
 #include "core/tensor.h"
 
+#include <stdatomic.h>
 #include <string.h>
+
+enum { GRAIN = 128 * RONDO_CHUNK }; /* elements of a task */
 
 /* The bits of a magnitude from which on it is NaN; 0 for types without NaN. */
 static uint64_t nan_limit(rondo_dtype dtype) {
@@ -58,19 +61,28 @@ static bool same_chunk(const rondo_tensor *a, const rondo_tensor *b, int64_t fir
   return true;
 }
 
-bool rondo_tensor_equal(const rondo_tensor *a, const rondo_tensor *b) {
-  if (a->dtype != b->dtype || !rondo_tensor_same_shape(a, b)) return false;
-  int64_t count = rondo_tensor_count(a);
-  if (count == 0) return true;
-  if (rondo_dtype_is_opaque(a->dtype)) return memcmp(a->data, b->data, rondo_tensor_bytes(a)) == 0;
-  rondo_tensor x = *a, y = *b;
-  rondo_tensor_coalesce(&x);
-  rondo_tensor_coalesce(&y);
-  for (int64_t i = 0; i < count; i += RONDO_CHUNK) {
-    size_t n = (size_t)(count - i < RONDO_CHUNK ? count - i : RONDO_CHUNK);
-    if (!same_chunk(&x, &y, i, n)) return false;
+typedef struct {
+  rondo_tensor a, b;
+  atomic_bool differ;
+} comparison;
+
+static void compare_piece(void *context, int64_t first, int64_t count, int64_t piece) {
+  (void)piece;
+  comparison *c = context;
+  for (int64_t i = first, end = first + count; i < end && !c->differ; i += RONDO_CHUNK) {
+    size_t n = (size_t)(end - i < RONDO_CHUNK ? end - i : RONDO_CHUNK);
+    if (!same_chunk(&c->a, &c->b, i, n)) c->differ = true;
   }
-  return true;
+}
+
+bool rondo_tensor_equal(rondo_pool *pool, const rondo_tensor *a, const rondo_tensor *b) {
+  if (a->dtype != b->dtype || !rondo_tensor_same_shape(a, b)) return false;
+  if (rondo_tensor_count(a) == 0) return true;
+  comparison c = {.differ = false};
+  rondo_view_elements(a, &c.a);
+  rondo_view_elements(b, &c.b);
+  rondo_spread(pool, rondo_tensor_count(&c.a), GRAIN, compare_piece, &c);
+  return !c.differ;
 }
 
 /* The index of the first pair that is too far apart, or n. */
@@ -84,21 +96,33 @@ static size_t apart(const double *a, const double *b, size_t n, double tolerance
   return n;
 }
 
-int64_t rondo_first_apart(const rondo_kernels *k, const rondo_tensor *a, const rondo_tensor *b,
-                          double tolerance) {
+typedef struct {
+  const rondo_kernels *k;
+  rondo_tensor a, b;
+  double tolerance;
+  _Atomic int64_t place; /* of the first found so far */
+} distance;
+
+static void measure_piece(void *context, int64_t first, int64_t count, int64_t piece) {
+  (void)piece;
+  distance *d = context;
   rondo_chunk left, right;
-  rondo_tensor x = *a, y = *b;
-  int64_t count = rondo_tensor_count(a), found = -1;
-  rondo_tensor_coalesce(&x);
-  rondo_tensor_coalesce(&y);
-  rondo_environment host;
-  environment_replace(&host);
-  for (int64_t i = 0; i < count && found < 0; i += RONDO_CHUNK) {
-    size_t n = (size_t)(count - i < RONDO_CHUNK ? count - i : RONDO_CHUNK);
-    size_t place = apart(rondo_read_chunk(k, &x, i, n, RONDO_F64, &left),
-                         rondo_read_chunk(k, &y, i, n, RONDO_F64, &right), n, tolerance);
-    if (place < n) found = i + (int64_t)place;
+  for (int64_t i = first, end = first + count; i < end && i < d->place; i += RONDO_CHUNK) {
+    size_t n = (size_t)(end - i < RONDO_CHUNK ? end - i : RONDO_CHUNK);
+    size_t found = apart(rondo_read_chunk(d->k, &d->a, i, n, RONDO_F64, &left),
+                         rondo_read_chunk(d->k, &d->b, i, n, RONDO_F64, &right), n, d->tolerance);
+    int64_t place = i + (int64_t)found, known = d->place;
+    if (found == n) continue;
+    while (place < known && !atomic_compare_exchange_weak(&d->place, &known, place)) continue;
+    return;
   }
-  environment_leave(&host);
-  return found;
+}
+
+int64_t rondo_first_apart(rondo_pool *pool, const rondo_kernels *k, const rondo_tensor *a,
+                          const rondo_tensor *b, double tolerance) {
+  distance d = {.k = k, .a = *a, .b = *b, .tolerance = tolerance, .place = INT64_MAX};
+  rondo_tensor_coalesce(&d.a);
+  rondo_tensor_coalesce(&d.b);
+  rondo_spread(pool, rondo_tensor_count(a), GRAIN, measure_piece, &d);
+  return d.place < INT64_MAX ? d.place : -1;
 }

@@ -1,7 +1,9 @@
 /* gather.c - strided views into arrays and back, run by run along the last dimension. */
 #include "core/gather.h"
 
+#include "core/checked.h"
 #include "core/dtype.h"
+#include "core/spread.h"
 #include "core/tensor.h"
 
 #include <string.h>
@@ -144,33 +146,67 @@ static void copy_transposed(char *target, const char *source, int64_t col_step, 
   }
 }
 
-/* Matrices one after the other: the last two dimensions of a coalesced view whose last but one has
- * the stride 1. */
-static void copy_matrices(const rondo_tensor *t, char *out) {
-  int r = t->rank - 2, c = t->rank - 1;
-  rondo_tensor corners = *t;
-  corners.rank = r;
-  rondo_tensor_coalesce(&corners);
-  size_t size = rondo_dtype_size(t->dtype);
-  int64_t count = rondo_tensor_count(&corners), step = (int64_t)size;
-  for (int64_t i = 0; i < count; i++) {
-    walk w = walk_to(&corners, i);
-    copy_transposed(out, w.at, t->stride[c] * step, size, t->shape[r], t->shape[c]);
-    out += t->shape[r] * t->shape[c] * step;
+/* ---- Whole tensors ---- */
+
+enum { GRAIN = 1 << 18, STRIPE = 64 }; /* elements; rows of a matrix that is transposed */
+
+typedef struct {
+  rondo_tensor view; /* what is copied, coalesced */
+  char *out;
+  size_t size;          /* bytes of an element */
+  rondo_tensor corners; /* of matrices: where each begins */
+  int64_t stripes;      /* of a matrix */
+} copying;
+
+static void copy_range(void *context, int64_t first, int64_t count, int64_t piece) {
+  (void)piece;
+  const copying *c = context;
+  rondo_gather(&c->view, first, (size_t)count, c->out + first * (int64_t)c->size);
+}
+
+/* Stripes of matrices that lie one after the other: the last two dimensions of a view whose last
+ * but one has the stride 1. */
+static void copy_stripes(void *context, int64_t first, int64_t count, int64_t piece) {
+  (void)piece;
+  const copying *c = context;
+  int64_t rows = c->view.shape[c->view.rank - 2], cols = c->view.shape[c->view.rank - 1];
+  int64_t size = (int64_t)c->size, col_step = c->view.stride[c->view.rank - 1] * size;
+  for (int64_t i = first; i < first + count; i++) {
+    int64_t matrix = i / c->stripes, row = i % c->stripes * STRIPE;
+    walk w = walk_to(&c->corners, matrix);
+    copy_transposed(c->out + (matrix * rows + row) * cols * size, w.at + row * size, col_step,
+                    c->size, rows - row < STRIPE ? rows - row : STRIPE, cols);
   }
 }
 
-void rondo_copy_out(const rondo_tensor *t, void *out) {
-  if (rondo_dtype_is_opaque(t->dtype) || rondo_tensor_is_row_major(t)) {
-    size_t bytes = rondo_tensor_bytes(t);
-    if (bytes > 0) memcpy(out, t->data, bytes);
-    return;
-  }
-  rondo_tensor view = *t;
-  rondo_tensor_coalesce(&view);
-  if (view.rank >= 2 && view.stride[view.rank - 2] == 1) {
-    copy_matrices(&view, out);
+static void copy_matrices(rondo_pool *pool, copying *c) {
+  const rondo_tensor *t = &c->view;
+  int64_t rows = t->shape[t->rank - 2], cols = t->shape[t->rank - 1];
+  c->corners = *t;
+  c->corners.rank = t->rank - 2;
+  rondo_tensor_coalesce(&c->corners);
+  c->stripes = ceil_div_i64(rows, STRIPE);
+  int64_t grain = GRAIN / STRIPE / cols;
+  rondo_spread(pool, rondo_tensor_count(&c->corners) * c->stripes, grain > 1 ? grain : 1,
+               copy_stripes, c);
+}
+
+void rondo_view_elements(const rondo_tensor *t, rondo_tensor *view) {
+  bool opaque = rondo_dtype_is_opaque(t->dtype);
+  int64_t bytes = (int64_t)rondo_tensor_bytes(t);
+  if (opaque) rondo_tensor_init(view, RONDO_U8, 1, &bytes, t->data);
+  if (!opaque) *view = *t;
+  rondo_tensor_coalesce(view);
+}
+
+void rondo_copy_out(rondo_pool *pool, const rondo_tensor *t, void *out) {
+  copying c = {.out = out};
+  if (rondo_tensor_count(t) == 0) return;
+  rondo_view_elements(t, &c.view);
+  c.size = rondo_dtype_size(c.view.dtype);
+  if (c.view.rank >= 2 && c.view.stride[c.view.rank - 2] == 1) {
+    copy_matrices(pool, &c);
   } else {
-    rondo_gather(&view, 0, (size_t)rondo_tensor_count(&view), out);
+    rondo_spread(pool, rondo_tensor_count(&c.view), GRAIN, copy_range, &c);
   }
 }

@@ -5,6 +5,7 @@
 #ifndef RONDO_CORE_GATHER_H
 #define RONDO_CORE_GATHER_H
 
+#include "core/pool.h"
 #include "rondo/tensor.h"
 
 /* Elements first .. first+count-1 where they lie, if they lie one after the other; else NULL. */
@@ -19,7 +20,11 @@ void rondo_scatter(const rondo_tensor *t, int64_t first, size_t count, const voi
 /* n elements of `size` bytes (1, 2, 4 or 8), `step` bytes apart, to an array. */
 void rondo_copy_strided(void *out, const void *source, size_t step, size_t size, size_t n);
 
-/* All elements of any tensor, opaque ones too, to a row-major array. */
-void rondo_copy_out(const rondo_tensor *t, void *out);
+/* The view of a tensor that these functions take; of an opaque one its bytes. */
+void rondo_view_elements(const rondo_tensor *t, rondo_tensor *view);
+
+/* All elements of any tensor, opaque ones too, to a row-major array, on the pool; NULL: on the
+ * calling thread. */
+void rondo_copy_out(rondo_pool *pool, const rondo_tensor *t, void *out);
 
 #endif

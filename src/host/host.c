@@ -121,6 +121,7 @@ rondo *rondo_new(const rondo_config *config) {
     return r;
   }
   *(rondo **)lua_getextraspace(r->L) = r;
+  r->running = r->L;
   lua_setwarnf(r->L, rondo_host_warn, r);
   r->start = rondo_call(r, rondo_prepare_state, NULL);
   r->made = true;
@@ -291,7 +292,7 @@ static int run_command(lua_State *L) {
   lua_getfield(L, -1, "main");
   int given = c->argc > 1 ? c->argc - 1 : 0;
   push_arguments(L, c->argc > 0 ? c->argv[0] : "rondo", given, c->argv + 1);
-  lua_pushcfunction(L, rondo_go_on);
+  lua_pushcfunction(L, rondo_attempt);
   lua_call(L, 2, 1);
   c->code = (int)luaL_checkinteger(L, -1);
   return 0;

@@ -29,7 +29,8 @@ struct rondo {
   rondo_status status;   /* of the call, set by what it runs */
   rondo_status reported; /* with the message */
   atomic_bool interrupted;
-  int interruptions; /* errors raised for it */
+  _Atomic(lua_State *) running; /* the thread of L that runs; NULL while its hook is being set */
+  int interruptions;            /* errors raised for it */
   rondo_limited limited;
   uint64_t steps;          /* left to the call */
   uint64_t bytes;          /* of new memory that have not made a step yet */
@@ -106,9 +107,16 @@ void rondo_admit(lua_State *L, const char *path, rondo_access access);
  * gmatch, gsub, rep. [-0, +0] */
 void rondo_open_match(lua_State *L);
 
-/* interrupt.c: a Lua function: whether the prompt goes on: nobody has interrupted it, or the host
- * wants that forgotten. */
-int rondo_go_on(lua_State *L);
+/* interrupt.c: a Lua function for the prompt: attempt(f, ...) gives true and what f gives, or false
+ * where an interruption that the host wants forgotten came meanwhile. Errors go on. */
+int rondo_attempt(lua_State *L);
+
+/* interrupt.c: notes that in place of the thread `from`, which ran, the thread `to` runs now. */
+void rondo_switch(rondo *r, lua_State *from, lua_State *to);
+
+/* coroutines.c: puts functions that note it in the place of Lua's own, for a state that does not
+ * poll. [-0, +0] */
+void rondo_replace_coroutines(lua_State *L);
 
 /* interrupt.c: forgets an interruption; the hook rests, or polls in a state without trust. */
 void rondo_rest_hook(rondo *r);

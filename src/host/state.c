@@ -208,6 +208,7 @@ int rondo_prepare_state(lua_State *L) {
   rondo_stop_by(L, &rondo_host_of(L)->interrupted);
   if (rondo_is_polled(r) || r->config.memory_limit != 0) rondo_set_guard(L, &guard);
   replace_exit(L);
+  if (!rondo_is_polled(r)) rondo_replace_coroutines(L);
   rondo_preload(L);
   rondo_require_installed(L, "lfs");
   if (r->config.threads != 0) set_threads(L, r->config.threads);

@@ -47,7 +47,7 @@ local function guarded(command, ...)
   return nil, problem.failure
 end
 
-local function execute(args, go_on)
+local function execute(args, attempt)
   local parser = require "rondo.cli.parser"
   local o, problem = parser.parse(args)
   if not o then return nil, problem end
@@ -57,23 +57,23 @@ local function execute(args, go_on)
   isa()
   collectgarbage("incremental", 120, 200) -- models of 100,000 tensors: memory before speed
   if o.threads then require("rondo.core").threads(o.threads) end
-  local done, why = require("rondo.cli." .. o.command)(o, go_on)
+  local done, why = require("rondo.cli." .. o.command)(o, attempt)
   if not done then return nil, why end
   return output.finish()
 end
 
 --- Does what the arguments say.
 -- @param args  list of strings; args[0] may be the program's name
--- @param go_on  a function that tells the prompt whether to go on after an interruption, and
---               forgets it; nil where nothing interrupts
+-- @param attempt  for the prompt: function (f, ...) -> true and what f gives, or false where it
+--                 was interrupted and the prompt goes on; nil where nothing interrupts
 -- @return the exit code
-function cli.main(args, go_on)
+function cli.main(args, attempt)
   local first = args[1]
   if first == "run" and args[2] and (args[2] == "-" or args[2]:sub(1, 1) ~= "-") then
     local script_args = table.move(args, 3, #args, 1, {})
     return require "rondo.cli.run"(args[2], script_args, args[0] or "rondo")
   end
-  local done, problem = guarded(first == "--version" and show_version or execute, args, go_on)
+  local done, problem = guarded(first == "--version" and show_version or execute, args, attempt)
   if done then return 0 end
   if type(problem) == "table" then return misused(problem) end
   return fail(problem)

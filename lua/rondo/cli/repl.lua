@@ -66,26 +66,16 @@ local function plain_reader(terminal)
 end
 
 -- One line read and evaluated. Returns whether there may be more, and what failed, if anything.
-local function turn(session, read, go_on)
+local function turn(session, read)
   local line, cancelled = read(session.pending and NEXT or FIRST)
   if not line then
     if cancelled then session:cancel() end
     return cancelled
   end
   local result = session:feed(line)
-  if not go_on() then error("interrupted", 0) end
   if result.text then output.lines { result.text } end
   output.finish()
   return true, result.error
-end
-
--- Ctrl-C may come at any moment between two lines, too.
-local function guarded_turn(session, read, go_on)
-  local results = table.pack(pcall(turn, session, read, go_on))
-  if results[1] then return table.unpack(results, 2, results.n) end
-  if results[2] ~= "interrupted" or not go_on() then error(results[2], 0) end
-  session:cancel()
-  return true, results[2]
 end
 
 -- On a terminal, behind the ^C that it shows for itself.
@@ -94,10 +84,14 @@ local function complain(failure)
 end
 
 -- Until the input ends; from a pipe, until the first error.
-local function converse(session, read, terminal, go_on)
-  local more, failure
+local function converse(session, read, terminal, attempt)
+  local kept, more, failure
   repeat
-    more, failure = guarded_turn(session, read, go_on)
+    kept, more, failure = attempt(turn, session, read)
+    if not kept then
+      session:cancel()
+      more, failure = true, "interrupted"
+    end
     if failure and not terminal then return nil, failure end
     if failure then complain(failure) end
   until not more
@@ -106,14 +100,14 @@ local function converse(session, read, terminal, go_on)
   return true
 end
 
-local function always() return true end
+local function uninterrupted(f, ...) return true, f(...) end
 
-return function(o, go_on)
+return function(o, attempt)
   local terminal = core.isatty(0) and core.isatty(1)
   local session = session_of.new()
   local model = o.model and planning.open(o.model)
   if model then rawset(_G, "m", model) end
   if terminal then greet(model) end
   local read = terminal and editing_reader(session) or plain_reader(terminal)
-  return converse(session, read, terminal, go_on or always)
+  return converse(session, read, terminal, attempt or uninterrupted)
 end
