@@ -1109,7 +1109,7 @@ function rondo.plot.heat(values, options) end
 ---does), or one of rondo.clip
 ---@field clip string|rondo.strategy
 ---@field scale "f32"|"f16"|"bf16"|"e4m3"|"e8m0" the type that scales are stored in; default "f32"
----@field zero "integer"|"float" the kind of zero point; default "integer"
+---@field zero "integer"|"positive"|"float" the kind of zero point; default "integer"
 ---@field double table? the scales quantized in turn: { bits, group_size, mean }
 ---@field importance rondo.tensor? a value for each column: the weight of its errors
 ---@field p number the errors' norm, for searches; default 2

@@ -57,6 +57,18 @@ function execute.check(job, keep)
   return true
 end
 
+-- The largest magnitude of a layer and of those that it shares a scale with; or nil, message, code.
+local function largest(job)
+  local shared, most = job.shared, 0
+  for _, whole in ipairs(shared.amax and {} or shared.sources) do
+    local found, message, code = stream.largest(whole)
+    if not found then return nil, located(job, 1, 1, message), code end
+    most = math.max(most, found)
+  end
+  shared.amax = shared.amax or most
+  return shared.amax
+end
+
 -- Writes what a format stores of a layer besides, whatever its weights are.
 local function put_constants(job, put_bytes)
   for _, e in ipairs(job.entries) do
@@ -83,6 +95,10 @@ function execute.quantize(job, keep, put, put_bytes, tick)
   local sums = core.sums()
   local wanted = { ratio = ratio, keep = keep, sums = sums, reference = job.reference,
                    of_what = ("%s (rule %s)"):format(job.name, job.rule) }
+  if job.shared then
+    wanted.amax, message, code = largest(job)
+    if not wanted.amax then return nil, message, code end
+  end
   if by_role.values then wanted.values_dtype = by_role.values.dtype else wanted.store = by_role end
   for slice = 1, whole.slices do
     local function sink(role, tensor, row, col)

@@ -35,8 +35,8 @@ function params.shape(scheme, rows, cols)
   return { ceil_div(rows, o.group_rows), ceil_div(cols, o.group_size) }
 end
 
--- The largest magnitude; 0 where some are not finite, which the core tells by and by.
-local function largest(weight)
+--- The largest magnitude of a weight; 0 where some are not finite, which the core tells by and by.
+function params.largest(weight)
   if weight.shape[1] == 0 or weight.shape[2] == 0 then return 0 end
   local found = math.max(-weight:min(), weight:max())
   return found < math.huge and found or 0
@@ -61,7 +61,7 @@ function params.options(scheme, rows, cols, reference, keep, amax)
 end
 
 local function options_of(scheme, weight, reference, keep, amax)
-  if scheme.tensor_scale then amax = amax or largest(weight) end
+  if scheme.tensor_scale then amax = amax or params.largest(weight) end
   return params.options(scheme, weight.shape[1], weight.shape[2], reference, keep, amax)
 end
 
@@ -174,7 +174,7 @@ end
 --         or nil, what, row, column
 function params.find(weight, scheme, reference, keep, of_what, amax)
   local seen, found = searchable(weight, keep), {}
-  if scheme.tensor_scale then amax = amax or largest(seen) end
+  if scheme.tensor_scale then amax = amax or params.largest(seen) end
   if search_of(scheme.clip) then
     local good, what, row, col = from_ratios(seen, scheme { clip = "none" },
                                              options_of(scheme, seen, reference, nil, amax))

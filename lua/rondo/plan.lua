@@ -18,6 +18,7 @@ local layers_of = require "rondo.model.layers"
 local decide = require "rondo.recipe.decide"
 local formats = require "rondo.formats"
 local linear = require("rondo.model.layer").linear
+local parts = require "rondo.recipe.parts"
 local plan_options = require "rondo.plan_options"
 local recipe_of = require "rondo.recipe"
 local sequence = require "rondo.sequence"
@@ -402,9 +403,33 @@ local function entries_of(made, i, outputs)
   return entries
 end
 
+-- What layers that engines fuse have in common, made at first use: { sources }, one table for all of
+-- them. Only those with a scale for the whole tensor share anything.
+local function shared_by(made, i)
+  local source_of_layer = function(number)
+    return model_of().layer_of(made.model, made.names[number]).source
+  end
+  local fused = recipe_of.body(made.options.recipe).fused ~= false
+  local function key_of(number)
+    local above, words = parts.partners(layers_of.path(made.list, made.names[number]))
+    return fused and above and above .. "\0" .. words or number
+  end
+  if not made.shared then
+    made.shared = {}
+    for number, chosen in ipairs(made.decisions) do
+      if chosen.what == "quantize" and chosen.scheme.tensor_scale then
+        local key = key_of(number)
+        made.shared[key] = made.shared[key] or { sources = {} }
+        table.insert(made.shared[key].sources, source_of_layer(number))
+      end
+    end
+  end
+  return made.shared[key_of(i)]
+end
+
 --- The i-th job of a plan, made anew with each call: name, action, rule, entries, before, after
---- (bytes); of one that quantizes layer, scheme, ratio, reference (see rondo.formats); of a cast
---- source.
+--- (bytes); of one that quantizes layer, scheme, ratio, reference (see rondo.formats), shared: {
+--- sources } of the layers that it shares a scale with; of a cast source.
 function plan.job(made, i)
   local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
   local job = { name = name, action = chosen.action, rule = chosen.rule, before = m.bytes_before,
@@ -412,6 +437,7 @@ function plan.job(made, i)
   if chosen.what == "quantize" then
     job.layer, job.scheme = model_of().layer_of(made.model, name), chosen.scheme
     job.ratio, job.reference = made.ratios[i], made.format.reference or false
+    if chosen.scheme.tensor_scale then job.shared = shared_by(made, i) end
   elseif chosen.what == "unpack" then
     job.source = model_of().layer_of(made.model, name).source
   elseif chosen.what == "bias" then

@@ -43,6 +43,7 @@ plan_options.description = {
   mse_search = { kind = "boolean", default = false },
   clip = { kind = "custom", check = strategy.check, says = strategy.says, default = "none" },
   format = { kind = "choice", choices = formats.names, default = "fake" },
+  activations = { kind = "choice", choices = { "none", "dynamic" }, default = "dynamic" },
   fallback = { kind = "custom", says = recipe_of.fallback_says,
                check = recipe_of.fallback },
   config = { kind = "table" },

@@ -69,8 +69,9 @@ local shared = {
 local integer = {
   symmetric = { kind = "boolean", default = true },
   full_range = { kind = "boolean", default = false }, -- scale by 2^(bits-1), not 2^(bits-1)-1
-  zero = { kind = "choice", choices = { "integer", "float" }, default = "integer" }, -- the zero
-  -- point, which symmetric schemes do not have; float: the value of code 0
+  zero = { kind = "choice", choices = { "integer", "positive", "float" }, default = "integer" },
+  -- the zero point, which symmetric schemes do not have; positive: an integer of at least 1; float:
+  -- the value of code 0
 }
 
 local function joined(...)
@@ -146,7 +147,9 @@ end
 -- What is wrong with how scales and zero points are to be stored, or nil.
 local function storage_conflict(bits, o)
   local affine = o.symmetric == false and o.zero == "float"
-  if affine and bits > 8 then
+  if o.zero == "positive" and (bits < 2 or bits > 8) then
+    return ("zero = \"positive\" is for codes of 2 to 8 bits, not %d"):format(bits)
+  elseif affine and bits > 8 then
     return ("zero = \"float\" is for codes of at most 8 bits, not %d"):format(bits)
   elseif affine and (o.scale == "e4m3" or o.scale == "e8m0") then
     return ("zero = \"float\" is stored in the type of scale: f32, f16 or bf16, not %s")
@@ -179,6 +182,9 @@ local function conflict(bits, o, given)
   return storage_conflict(bits, o)
 end
 
+-- The grids of integers with zero points of a kind.
+local grid_types = { positive = "positive", float = "affine" }
+
 local function make(type_name, given, level)
   local data_type, bits, description = table.unpack(types[type_name], 1, 3)
   if data_type == "keep" and next(given) ~= nil then
@@ -196,9 +202,8 @@ local function make(type_name, given, level)
   fields.type, fields.data_type, fields.bits = type_name, data_type, bits
   if data_type ~= "int" then fields.symmetric, fields.full_range = true, false end
   if bits then
-    local affine = fields.zero == "float" and not fields.symmetric
-    fields.grid = core.grid(affine and "affine" or data_type, bits, fields.symmetric,
-                            fields.full_range)
+    local grid = not fields.symmetric and grid_types[fields.zero] or data_type
+    fields.grid = core.grid(grid, bits, fields.symmetric, fields.full_range)
     fields.divisor = core.divisor(fields.grid)
   end
   fields_of[value] = { fields = fields, given = given, text = text }

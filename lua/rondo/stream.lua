@@ -152,10 +152,10 @@ local function scale_place(piece, o)
   return (piece.row - 1) // o.group_rows + 1, (piece.col - 1) // o.group + 1
 end
 
--- Hands codes, or zero points that are integers, to the sink: in words, if they are not packed yet.
-local function put_codes(sink, e, row, col, codes, words)
+-- Hands words of codes, or of zero points, to the sink.
+local function put_words(sink, e, row, col, words)
   row, col = tensors.place(e.layout, row, col)
-  return sink(e.role, words or e.layout.native:pack(codes), row, col)
+  return sink(e.role, words, row, col)
 end
 
 local function put_numbers(sink, e, row, col, numbers)
@@ -173,7 +173,7 @@ local function put_params(sink, store, place, o, scales, zeros)
   end
   if not done or not zeros then return done, message, code end
   if not store.zero.layout then return put_numbers(sink, store.zero, row, col, zeros) end
-  return put_codes(sink, store.zero, row, col, zeros)
+  return put_words(sink, store.zero, row, col, store.zero.layout.native:pack(zeros))
 end
 
 -- Hands on what a format makes of all that was found.
@@ -202,8 +202,7 @@ end
 
 -- Hands on all that was found of a place before it was quantized.
 local function put_all_found(sink, store, place, o, found)
-  local scales = found.stored and found.stored.scales or found.scales
-  local done, message, code = put_params(sink, store, place, o, scales, found.zeros)
+  local done, message, code = put_params(sink, store, place, o, found.stored.scales, found.zeros)
   if not done then return nil, message, code end
   return put_found(sink, store, found)
 end
@@ -218,25 +217,19 @@ local function fake(source, scheme, o, base, wanted, sink)
   end)
 end
 
--- Asks the kernels for codes as they are stored, if they can, else for plain ones.
-local function ask_for_codes(options, e)
-  local layout = e.layout
-  if not layout.plain then options.codes = true return end
-  options.words, options.word_dtype, options.word_dim = true, layout.word, layout.dim
-end
-
 -- Codes, scales and zero points.
 local function coded(source, scheme, o, base, wanted, sink)
   local store = wanted.store
-  ask_for_codes(base, store.codes)
+  local layout = store.codes.layout
+  tensors.ask(layout, base)
   base.scale, base.zero = true, true
   local done_band
   return each_tile(source, scheme, o, base, function(tile, piece, options, band)
     local result, what, row, col = core.quantize(scheme.grid, tile, options)
     if not result then return failed(source, piece, what, row, col) end
     local scales, zeros = result.scale, result.zero
-    local done, message, code = put_codes(sink, store.codes, piece.row, piece.col, result.codes,
-                                          result.words)
+    local done, message, code = put_words(sink, store.codes, piece.row, piece.col,
+                                          tensors.words_of(layout, result))
     if not done then return nil, message, code end
     if done_band == band then return true end
     done_band = band
@@ -259,7 +252,7 @@ local function find(source, scheme, place, wanted)
   if not weight then return nil, message, code end
   local part = scheme_of_part(scheme, source, place.col, place.cols)
   local found, what, row, col = params.find(weight:contiguous(), part, wanted.reference,
-                                            wanted.keep, wanted.of_what)
+                                            wanted.keep, wanted.of_what, wanted.amax)
   if not found then return failed(source, place, what, row, col) end
   return found
 end
@@ -282,12 +275,13 @@ local function quantize_tile(source, scheme, place, tile, found, wanted, sink)
   local options = params.given(scheme, place.rows, place.cols, found, wanted.reference)
   place_options(options, place, tile)
   options.keep, options.sums = wanted.keep, wanted.sums
-  if store then ask_for_codes(options, store.codes)
+  if store then tensors.ask(store.codes.layout, options)
   else options.values, options.values_dtype = true, wanted.values_dtype end
   local result, what, row, col = core.quantize(scheme.grid, weight, options)
   if not result then return failed(source, tile, what, row, col) end
   if not store then return sink("values", result.values, tile.row, tile.col) end
-  return put_codes(sink, store.codes, tile.row, tile.col, result.codes, result.words)
+  return put_words(sink, store.codes, tile.row, tile.col,
+                   tensors.words_of(store.codes.layout, result))
 end
 
 -- Finds the parameters of a place and quantizes it, tile by tile.
@@ -310,7 +304,7 @@ end
 -- than a tile.
 local function with_found(source, scheme, wanted, sink)
   local o = band_options(source, scheme, wanted.store)
-  local whole = params.need_whole(scheme)
+  local whole = params.need_whole(scheme, wanted.amax)
   for band in tiles.bands(source.rows, source.cols, o) do whole = whole or band.pieces ~= nil end
   if whole then
     local place = { row = 1, col = 1, rows = source.rows, cols = source.cols }
@@ -334,18 +328,29 @@ end
 --                squared error and squared norm are added; and either values_dtype (fake-quantized
 --                values) or store: descriptions of what is stored (rondo.formats.tensors), by role;
 --                reference: codes come from f32 scales whatever these are stored in; of_what: what
---                the matrix is, for messages
+--                the matrix is, for messages; amax: the largest magnitude of what shares a scale
 -- @param sink    see the head of this file
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)
   if params.are_found(scheme, wanted.reference) then
     return with_found(source, scheme, wanted, sink)
   end
-  local base = { group_dim = scheme.group_dim, ratio = wanted.ratio, keep = wanted.keep,
-                 sums = wanted.sums, scale_dtype = tensors.scale_dtypes[scheme.scale],
-                 round_first = not wanted.reference }
+  local base = params.options(scheme, source.rows, source.cols, wanted.reference, wanted.keep)
+  base.ratio, base.sums = wanted.ratio, wanted.sums
   local o = band_options(source, scheme, wanted.store)
   return (wanted.store and coded or fake)(source, scheme, o, base, wanted, sink)
+end
+
+--- The largest magnitude in a matrix; what is not finite is found out when it is quantized. Or nil,
+--- message, code.
+function stream.largest(source)
+  local most = 0
+  for tile in tiles.plain(source.rows, source.cols) do
+    local weight, message, code = source:read(tile.row, tile.rows, tile.col, tile.cols)
+    if not weight then return nil, message, code end
+    most = math.max(most, params.largest(weight))
+  end
+  return most
 end
 
 --- A memory-resident matrix as a source.

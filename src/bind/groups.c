@@ -56,8 +56,24 @@ static int nearest(lua_State *L) {
   return 2;
 }
 
+/* lookup(places, map) -> f32 [n]: the entries of a map of 256 (f32) at places (u8 [n]). */
+static int lookup(lua_State *L) {
+  const rondo_tensor *places = rondo_check_tensor(L, 1), *map = rondo_check_tensor(L, 2);
+  bool line = places->rank == 1 && places->dtype == RONDO_U8 &&
+              (places->shape[0] < 2 || places->stride[0] == 1);
+  luaL_argcheck(L, line, 1, "contiguous u8 [n] is expected");
+  luaL_argcheck(L, is_f32_line(map) && map->shape[0] == 256, 2, "f32 [256] is expected");
+  rondo_charge_elements(L, places->shape[0]);
+  rondo_tensor *entries = rondo_push_tensor(L, RONDO_F32, 1, places->shape);
+  const uint8_t *place = places->data;
+  const float *entry = map->data;
+  float *out = entries->data;
+  for (int64_t i = 0; i < places->shape[0]; i++) out[i] = entry[place[i]];
+  return 1;
+}
+
 void rondo_open_groups(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"group_quantiles", group_quantiles}, {"nearest", nearest}, {NULL, NULL}};
+      {"group_quantiles", group_quantiles}, {"nearest", nearest}, {"lookup", lookup}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -91,6 +91,15 @@ static bool fill_e4m3(rondo_grid *grid, int bits, rondo_error *e) {
   return true;
 }
 
+static bool fill_positive(rondo_grid *grid, int bits, rondo_error *e) {
+  if (bits < 2 || bits > 8) {
+    return rondo_fail(e, RONDO_USAGE, "positive zero points are for 2 to 8 bits, not %d", bits);
+  }
+  fill_integers(grid, bits, false, false);
+  grid->zero_low = 1;
+  return true;
+}
+
 bool rondo_grid_make(rondo_grid *grid, const char *data_type, int bits, bool symmetric,
                      bool full_range, rondo_error *e) {
   memset(grid, 0, sizeof *grid);
@@ -105,6 +114,7 @@ bool rondo_grid_make(rondo_grid *grid, const char *data_type, int bits, bool sym
     fill_integers(grid, bits, symmetric, symmetric && full_range);
     return true;
   }
+  if (strcmp(data_type, "positive") == 0) return fill_positive(grid, bits, e);
   if (strcmp(data_type, "affine") == 0) return fill_affine(grid, bits, e);
   if (strcmp(data_type, "fp8") == 0) return fill_e4m3(grid, bits, e);
   for (size_t i = 0; i < sizeof codebooks / sizeof *codebooks; i++) {
@@ -115,8 +125,9 @@ bool rondo_grid_make(rondo_grid *grid, const char *data_type, int bits, bool sym
     fill_codebook(grid, &codebooks[i]);
     return true;
   }
-  return rondo_fail(e, RONDO_USAGE,
-                    "unknown data type '%s' (known: int, affine, nf4, fp4, fp4_e2m1, fp4_e2m1_bnb, "
-                    "e2m1, fp8)",
-                    data_type);
+  return rondo_fail(
+      e, RONDO_USAGE,
+      "unknown data type '%s' (known: int, positive, affine, nf4, fp4, fp4_e2m1, fp4_e2m1_bnb, "
+      "e2m1, fp8)",
+      data_type);
 }

@@ -44,6 +44,7 @@ typedef struct rondo_grid {
   bool full_range; /* symmetric: scale = range / 2^(bits-1), negative where max > |min| */
   float low, high; /* the integer codes' bounds */
   float divisor;   /* scale = range / divisor */
+  float zero_low;  /* asymmetric: the smallest zero point, 0 or 1 */
   int entries;     /* codebook: values in rising order, their codes, cuts between neighbours */
   float value[16];
   uint8_t code[16];

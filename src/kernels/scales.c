@@ -32,6 +32,16 @@ static inline void asymmetric_params(const rondo_grid *grid, float low, float hi
   *zero = round_half_even(-bottom / s);
 }
 
+/* Zero points of at least zero_low: where the range lies above, the codes below are left out. */
+static inline void bounded_params(const rondo_grid *grid, float low, float high, float ratio,
+                                  float *scale, float *zero) {
+  asymmetric_params(grid, low, high, ratio, scale, zero);
+  bool below = *zero < grid->zero_low;
+  float s = larger(0, high) * ratio / (grid->divisor - grid->zero_low);
+  *scale = below ? s : *scale;
+  *zero = below ? grid->zero_low : *zero;
+}
+
 static inline void magnitude_params(const rondo_grid *grid, float low, float high, float ratio,
                                     float *scale, float *zero) {
   *scale = larger(magnitude_of(high), magnitude_of(low)) * ratio / grid->divisor;
@@ -72,7 +82,11 @@ TEMPLATE void params_by(const rondo_grid *grid, const float *low, const float *h
     PARAMS_BY(symmetric_params)
     break;
   case RONDO_ASYMMETRIC:
-    PARAMS_BY(asymmetric_params)
+    if (grid->zero_low == 0) {
+      PARAMS_BY(asymmetric_params)
+    } else {
+      PARAMS_BY(bounded_params)
+    }
     break;
   case RONDO_AFFINE:
     PARAMS_BY(affine_params)
@@ -175,7 +189,7 @@ TEMPLATE void zeros_by(const rondo_grid *grid, const float *low, const float *hi
   const float most = grid->high;
   for (size_t i = 0; i < count; i++) {
     float x = larger(0, -low[i]) * ratio[i * step] / scale[i], kept = zero[i];
-    float found = round_half_even(x < most ? x : most);
+    float found = larger(grid->zero_low, round_half_even(x < most ? x : most));
     zero[i] = (low[i] < 0) | (high[i] > 0) ? found : kept;
   }
 }

@@ -1,6 +1,7 @@
 -- cli.options: the options of the commands: how each is spelled, what it takes, which do not go
 -- together. A wrong value is an error that names the option and what is allowed.
 
+local formats = require "rondo.formats"
 local sizes = require "rondo.sizes"
 
 local cli_options = {}
@@ -92,9 +93,15 @@ local quantization = {
                                        "percentile" },
     "Search the clip ratio of every group: none, layer (as --mse-search: one for a layer), grid, "
       .. "golden, fine, mse or percentile (default: none)." },
-  { "--format", "format", "NAME", choice { "fake", "packed" },
+  { "--format", "format", "NAME", choice(formats.names),
     "fake: dequantized weights under the same names and types, for any loader; packed: integer "
-      .. "codes, scales and zero points (default: fake)." },
+      .. "codes, scales and zero points of rondo's own; compressed-tensors, gptq, gptq-v2, awq, "
+      .. "mlx, bitsandbytes, fp8, modelopt: what inference engines load (default: fake)." },
+  { "--fallback", "fallback", "keep", choice { "keep" },
+    "Keep layers that the format has no place for (default: an error that names the first)." },
+  { "--activations", "activations", "WHAT", choice { "none", "dynamic" },
+    "compressed-tensors: what engines do to the inputs of int8 and fp8 layers, nothing or "
+      .. "quantize them as they come (default: dynamic)." },
   { "--config", "config", "FILE.lua", nil,
     "A Lua file that returns settings by layer: { [\"model.layers.0.mlp.up_proj\"] = { bits =, "
       .. "group_size =, scheme =, quantile = }, ... }. lm_head or a router named there is "
@@ -187,7 +194,7 @@ local function quantization_conflict(o)
   if o.out == "" then return "argument 'OUT' must name a folder" end
   local by_recipe = recipe_conflict(o)
   if by_recipe then return by_recipe end
-  if o.nonfinite == "keep" and o.format == "packed" then
+  if o.nonfinite == "keep" and o.format and o.format ~= "fake" then
     return "option '--nonfinite' keep needs --format fake: codes cannot hold NaN or infinity"
   end
   if o.dtype and o.dtype ~= "int" then

@@ -28,24 +28,38 @@
 
 local formats = {}
 
-local modules = { fake = "fake", packed = "packed" }
+local function module(name) return function() return require("rondo.formats." .. name) end end
 
--- quant_method -> format that reads it. Others open as plain tensors under the file's own names.
-local readers = { rondo = "packed" }
+local function version(number)
+  return function() return require("rondo.formats.gptq").versions[number] end
+end
+
+local writers = {
+  fake = module "fake", packed = module "packed",
+  ["compressed-tensors"] = module "compressed_tensors", gptq = version(1), ["gptq-v2"] = version(2),
+  awq = module "awq", mlx = module "mlx", bitsandbytes = module "bitsandbytes",
+  fp8 = module "fp8", modelopt = module "modelopt",
+}
+
+-- quant_method -> the file that reads it. Others open as plain tensors under the file's own names.
+local readers = { rondo = "packed", ["compressed-tensors"] = "compressed_tensors", gptq = "gptq",
+                  awq = "awq", mlx = "mlx", bitsandbytes = "bitsandbytes", fp8 = "fp8",
+                  modelopt = "modelopt" }
 
 --- The names of all formats that can be written.
-formats.names = { "fake", "packed" }
+formats.names = { "fake", "packed", "compressed-tensors", "gptq", "gptq-v2", "awq", "mlx",
+                  "bitsandbytes", "fp8", "modelopt" }
 
 --- A format by its name.
 function formats.get(name)
-  return require("rondo.formats." .. modules[name])
+  return writers[name]()
 end
 
 --- The records of a quantized checkpoint; none where nobody here reads the method.
 function formats.open(checkpoint, method, described, config)
   local reader = readers[method]
   if not reader then return nil end
-  return formats.get(reader).open(checkpoint, described, config)
+  return require("rondo.formats." .. reader).open(checkpoint, described, config)
 end
 
 --- Whether checkpoints of that quant_method are read.

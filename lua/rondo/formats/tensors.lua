@@ -7,6 +7,7 @@
 --   dtype     in the file; shape, there; size: bytes of an element; nbytes
 --   layout    of codes, and of zero points that are integers: core.layout
 --   as        the type of number that dtype's bits hold, where that is another: f8_e8m0 in u8
+--   times     what scales are multiplied by to be stored
 --   transposed  scales and zero points that are numbers stand [groups, out]
 --   width     of the matrix that stands in the tensor row after row, whatever the shape says
 --   from      function (what rondo.params found) -> tensor [rows, cols] to be stored
@@ -45,6 +46,14 @@ function tensors.matrix(description)
   return rows * cols // math.max(description.width, 1), description.width
 end
 
+--- What all scales of a tensor are multiplied by, a number of its own; inverse: divided by.
+function tensors.factor(part, shape, inverse)
+  return tensors.new(part, "factor", "f32", shape, { inverse = inverse, from = function(found)
+    local factor = found.stored.factor
+    return core.full({ 1, 1 }, inverse and 1 / factor or factor, "f32")
+  end })
+end
+
 -- ---- Layouts ----
 
 local known = {}
@@ -53,20 +62,50 @@ local function text_of(value)
   return type(value) == "table" and table.concat(value, " ") or tostring(value)
 end
 
---- core.layout of a description, made once.
+local signed_words = { u8 = "i8", u16 = "i16", u32 = "i32", u64 = "i64" }
+
+-- What makes words of the kernels (codes of `bits` bits, two's complement, as they come) those of a
+-- layout: { word, flip } where that is no more than a bit flipped in each field; else nil.
+local function direct_of(given, word)
+  local width, bits, add = 8 * dtype_bytes[word], given.bits, given.add or 0
+  local half = 1 << bits - 1
+  if given.map or given.order or given.dense and width % bits ~= 0 then return nil end
+  if add ~= 0 and add ~= half then return nil end
+  local flip = 0
+  for field = 0, width // bits - 1 do flip = flip | add << field * bits end
+  if width < 64 and flip >= 1 << width - 1 then flip = flip - (1 << width) end
+  return { word = signed_words[word] or word, flip = flip ~= 0 and flip or nil }
+end
+
+--- A layout of a description as core.layout takes it, made once: native, dim, transposed, word;
+--- unit: codes that only go together; direct: see ask.
 function tensors.layout(given)
   local parts = {}
   for name, value in pairs(given) do parts[#parts + 1] = name .. "=" .. text_of(value) end
   table.sort(parts)
   local text = table.concat(parts, ",")
   if not known[text] then
-    local made = core.layout(given)
+    local made, word = core.layout(given), given.word or "u8"
     known[text] = { native = made, dim = given.dim or 1, transposed = given.transposed or false,
-                    unit = made:unit(), word = given.word or "u8",
-                    plain = not (given.add or given.map or given.order or given.transposed
-                                 or given.dense) }
+                    unit = made:unit(), word = word, direct = direct_of(given, word) }
   end
   return known[text]
+end
+
+--- Asks core.quantize, by its options, for what makes words of that layout.
+function tensors.ask(layout, options)
+  local direct = layout.direct
+  if not direct then options.codes = true return end
+  options.words, options.word_dtype, options.word_dim = true, direct.word, layout.dim
+end
+
+--- The words of what core.quantize then gives.
+function tensors.words_of(layout, result)
+  if not layout.direct then return layout.native:pack(result.codes) end
+  local words, flip = result.words, layout.direct.flip
+  if flip then words = words ~ flip end
+  if layout.transposed then words = words:transpose():contiguous() end
+  return words:view(layout.word)
 end
 
 --- Codes or zero points, a matrix or several one below the other, in words.
@@ -93,6 +132,7 @@ local EXPONENT = 1 << 23 -- of an f32, as an integer
 --- Scales, f32, as they are stored.
 function tensors.encode(description, numbers)
   local number, dtype = description.as or description.dtype, description.dtype
+  if description.times then numbers = numbers * description.times end
   if number ~= "f8_e8m0" then return numbers:to(number):view(dtype) end
   return (numbers:contiguous():view("i32") // EXPONENT):to("u8"):view(dtype)
 end
@@ -100,7 +140,10 @@ end
 --- The reverse: what is stored as f32. The exponent 255 is an infinity.
 function tensors.decode(description, stored)
   local number = description.as or description.dtype
-  if number ~= "f8_e8m0" then return stored:view(number):to("f32") end
+  if number ~= "f8_e8m0" then
+    local numbers = stored:view(number):to("f32")
+    return description.times and numbers / description.times or numbers
+  end
   local bits = stored:view("u8"):to("i32") * EXPONENT
   return bits:maximum(EXPONENT // 2):contiguous():view("f32") -- 2^-127 has no exponent
 end

@@ -120,7 +120,7 @@ function config.set(fields, name)
 end
 
 -- How a checkpoint says that it is quantized: key of config.json, and the method where the key has
--- no quant_method. MLX writes "quantization", compressed-tensors wrote "compression_config".
+-- no quant_method. MLX writes "quantization", and the same once more for the hub; compressed-tensors wrote "compression_config".
 local quantization_keys = {
   { "quantization_config", "unknown" },
   { "compression_config", "compressed-tensors" },
@@ -134,7 +134,8 @@ function config.quantization(fields)
     if value then
       local method = value.quant_method
       if type(method) ~= "string" then
-        method = (value.load_in_4bit or value.load_in_8bit) and "bitsandbytes" or key[2]
+        method = (value.load_in_4bit or value.load_in_8bit) and "bitsandbytes"
+          or key[2] == "unknown" and config.get(fields, "quantization", "table") and "mlx" or key[2]
       end
       return method, value
     end

@@ -1,0 +1,131 @@
+-- awq: the checkpoints of AutoAWQ ("gemm"), which vLLM, transformers and mlx-lm load: 4 bits.
+--
+-- A layer P has
+--   P.qweight  i32 [in, out / 8]  fields of the codes of eight outputs, in the order below
+--   P.qzeros   i32 [groups, out / 8]  likewise
+--   P.scales   f16 [groups, out]
+-- and W = scale * (code - zero). Symmetric codes are stored + 8, which is their zero point then.
+-- Layout and configuration: casper-hansen/AutoAWQ.
+
+local core = require "rondo.core"
+local json = require "rondo.json"
+local read = require "rondo.formats.read"
+local scheme_of = require "rondo.scheme"
+local tensors = require "rondo.formats.tensors"
+
+local awq = { name = "awq" }
+
+local ORDER = { 0, 2, 4, 6, 1, 3, 5, 7 } -- the output whose code each field of a word holds
+
+-- ---- What a layer is stored in ----
+
+local function misfit(scheme, shape)
+  local size = scheme.group_size
+  if scheme.data_type ~= "int" or scheme.bits ~= 4 then
+    return "its codes are integers of 4 bits"
+  elseif type(size) ~= "number" and size ~= "row" or scheme.group_dim == 0 then
+    return "its groups run along the inputs"
+  elseif scheme.double or scheme.zero == "float" then
+    return "its scales are f16, its zero points integers"
+  elseif scheme.scale ~= "f32" and scheme.scale ~= "f16" then
+    return ("its scales are f16, not %s"):format(scheme.scale)
+  elseif shape[1] % 8 ~= 0 then
+    return ("its %d outputs are no multiple of 8, the codes of a word"):format(shape[1])
+  elseif size ~= "row" and shape[2] % size ~= 0 then
+    return ("its %d inputs are no multiple of the group size %d"):format(shape[2], size)
+  end
+end
+
+--- See rondo.formats.
+function awq.fit(scheme, about)
+  local reason = read.no_linear(about)
+    or about.kind == "lm_head" and "engines never look for a quantized lm_head in it"
+    or misfit(scheme, about.shape)
+  if reason then return nil, reason end
+  return scheme { scale = "f16" }
+end
+
+local function words(part, role, rows, cols, signed)
+  return tensors.words(part, role, "i32", { rows, cols }, tensors.layout {
+    bits = 4, word = "i32", dim = 0, transposed = true, order = ORDER, signed = signed or nil,
+    add = signed and 8 or nil })
+end
+
+local function outputs_of(scheme, shape)
+  local rows, cols = shape[1], shape[2]
+  local groups, signed = scheme:groups(cols), not scheme:has_zero()
+  local eights = { groups, rows // 8 }
+  return {
+    words("qweight", "codes", rows, cols, signed),
+    signed and tensors.constant("qzeros", "i32", eights,
+                                function() return core.full(eights, -0x77777778, "i32") end)
+      or words("qzeros", "zero", rows, groups),
+    tensors.new("scales", "scale", tensors.scale_dtypes[scheme.scale], { groups, rows },
+                { transposed = true }),
+  }
+end
+
+--- See rondo.formats.
+function awq.outputs(about, scheme)
+  return outputs_of(scheme, about.shape)
+end
+
+-- ---- Configuration ----
+
+--- The configuration has one group size for all layers.
+function awq.check(layers)
+  local first, first_path
+  for path, layer in layers do
+    local size = layer.scheme.group_size
+    first, first_path = first or size, first_path or path
+    if size ~= first then
+      return ("awq has one group size for all layers, but %s has %s and %s has %s"):format(
+        first_path, tostring(first), path, tostring(size))
+    end
+  end
+end
+
+--- See rondo.formats.
+function awq.config(made)
+  local most, kept = read.most_common(made), {}
+  local size = most and most.group_size or 128
+  for path in require("rondo.plan").kept(made) do kept[#kept + 1] = path end
+  return { { "quantization_config", json.object {
+    { "quant_method", "awq" }, { "bits", 4 }, { "group_size", size == "row" and -1 or size },
+    { "zero_point", true }, { "version", "gemm" },
+    { "modules_to_not_convert", #kept > 0 and json.array(kept) or json.null },
+  } } }
+end
+
+-- ---- Reading ----
+
+local function read_layer(look, path, said)
+  local qweight, scales = look.shape(path, "qweight"), look.shape(path, "scales")
+  if #qweight ~= 2 or not scales or #scales ~= 2 then
+    return nil, "has no matrices 'qweight' and 'scales'"
+  end
+  local size, message = read.group_size(qweight[1], scales[1], said.group_size or said.q_group_size)
+  if not size then return nil, message end
+  local scale = look.dtype(path, "scales")
+  if scale ~= "f16" and scale ~= "bf16" and scale ~= "f32" then
+    return nil, ("has scales of %s; f16, bf16 and f32 are read"):format(scale)
+  end
+  local scheme = scheme_of.types.int4 { group_size = size, symmetric = false, scale = scale }
+  local shape = { qweight[2] * 8, qweight[1] }
+  return { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }
+end
+
+--- See rondo.formats.
+function awq.open(checkpoint, said, config)
+  local bits, version = said.bits or said.w_bit or 4, said.version or "gemm"
+  if bits ~= 4 or type(version) ~= "string" or version:lower() ~= "gemm" then
+    return nil, ("quantization_config: awq of %s bits, version %s is not read (known: 4, gemm)")
+      :format(tostring(bits), tostring(version)), "unsupported"
+  end
+  return read.records(checkpoint, config, function(look, name)
+    local path = read.module(name, "qweight")
+    if path then return path, read_layer(look, path, said) end
+  end)
+end
+
+return awq

@@ -1,0 +1,355 @@
+-- compressed-tensors: the checkpoints of llm-compressor, which vLLM and transformers load.
+--
+-- What a layer P is stored in follows from its scheme:
+--   int2, int4, int8       pack-quantized: P.weight_packed (i32; a field is the code + 2^(bits-1), or
+--                          the code where there are zero points), P.weight_scale, P.weight_shape and
+--                          P.weight_zero_point (i32, packed along the outputs)
+--   int8 row, activations  int-quantized: P.weight (i8), P.weight_scale
+--   fp8                    float-quantized: P.weight (f8_e4m3), P.weight_scale for a row, a block
+--                          or the tensor; mxfp8-quantized with e8m0 scales
+--   e2m1 g16, e4m3 scales  nvfp4-pack-quantized: P.weight_packed (u8), P.weight_scale,
+--                          P.weight_global_scale, by which the scales are divided
+--   e2m1 g32, e8m0 scales  mxfp4-pack-quantized: P.weight_packed, P.weight_scale (u8)
+-- Layout and configuration: vllm-project/compressed-tensors.
+
+local core = require "rondo.core"
+local json = require "rondo.json"
+local read = require "rondo.formats.read"
+local scheme_of = require "rondo.scheme"
+local shape_of = require "rondo.shape"
+local tensors = require "rondo.formats.tensors"
+
+local ceil_div = shape_of.ceil_div
+
+local compressed = { name = "compressed-tensors" }
+
+-- ---- What a layer is stored in ----
+
+local function is_block(size) return type(size) == "table" end
+
+-- The format of a layer, in the words of the configuration; nil, reason where there is none.
+local function format_of(scheme, activations)
+  local size = scheme.group_size
+  if scheme.data_type == "int" then
+    if scheme.bits == 8 and size == "row" and activations == "dynamic" then
+      if scheme:has_zero() then return nil, "8-bit activations go with symmetric weights" end
+      return "int-quantized"
+    end
+    return "pack-quantized"
+  elseif scheme.data_type == "fp8" then
+    return scheme.scale == "e8m0" and "mxfp8-quantized" or "float-quantized"
+  elseif scheme.data_type == "e2m1" and scheme.tensor_scale then
+    return "nvfp4-pack-quantized"
+  elseif scheme.data_type == "e2m1" and scheme.scale == "e8m0" then
+    return "mxfp4-pack-quantized"
+  end
+  return nil, "there is no place for it; int2, int4, int8, fp8, mxfp4, mxfp8 and nvfp4 have one"
+end
+
+local packed_bits = { [2] = true, [4] = true, [8] = true }
+local wanted_sizes = { ["nvfp4-pack-quantized"] = 16, ["mxfp4-pack-quantized"] = 32,
+                       ["mxfp8-quantized"] = 32 }
+
+-- Why a format has no place for a scheme, or nil.
+local function misfit(scheme, format)
+  local size, wanted = scheme.group_size, wanted_sizes[format]
+  if wanted and size ~= wanted then
+    return ("groups of %s are %d weights long"):format(format, wanted)
+  elseif scheme.group_dim == 0 then
+    return "groups run along the inputs"
+  elseif scheme.double then
+    return "scales are not quantized in turn"
+  elseif scheme.zero == "float" and scheme:has_zero() then
+    return "zero points are integers"
+  elseif format == "pack-quantized" and not packed_bits[scheme.bits] then
+    return ("packed codes have 2, 4 or 8 bits, not %d"):format(scheme.bits)
+  elseif format == "pack-quantized" and (is_block(size) or size == "tensor") then
+    return "integers have groups along a row, or a row"
+  elseif format == "float-quantized" and type(size) == "number" then
+    return "8-bit floats have a scale for a row, a block or the tensor, or e8m0 for 32 weights"
+  end
+end
+
+-- Why a layer's shape does not fit, or nil.
+local function misshape(scheme, shape)
+  local size, cols = scheme.group_size, shape[#shape]
+  if type(size) == "number" and cols % size ~= 0 then
+    return ("its %d inputs are no multiple of the group size %d"):format(cols, size)
+  elseif is_block(size) and (shape[1] % size[1] ~= 0 or cols % size[2] ~= 0) then
+    return ("its shape %dx%d is no multiple of the block %dx%d, by which readers guess the block")
+      :format(shape[1], cols, size[1], size[2])
+  end
+end
+
+local own_scales = { ["nvfp4-pack-quantized"] = true, ["mxfp4-pack-quantized"] = true,
+                     ["mxfp8-quantized"] = true }
+local float_scales = { f32 = true, f16 = true, bf16 = true }
+
+-- The scheme with scales in the model's type, unless it says another that can be stored.
+local function with_scale(scheme, format, dtype)
+  if own_scales[format] then return scheme end
+  if not float_scales[scheme.scale] then
+    return nil, ("its scales are f32, f16 or bf16, not %s"):format(scheme.scale)
+  end
+  return scheme.scale == "f32" and dtype ~= "f32" and scheme { scale = dtype } or scheme
+end
+
+--- See rondo.formats.
+function compressed.fit(scheme, about)
+  local format, reason = format_of(scheme, about.options.activations)
+  reason = reason or read.no_linear(about) or misfit(scheme, format)
+    or misshape(scheme, about.shape)
+  if reason then return nil, reason end
+  return with_scale(scheme, format, about.dtype)
+end
+
+-- ---- Tensors ----
+
+local layout = tensors.layout
+
+local function numbers(part, scheme, rows, cols, more)
+  return tensors.new(part, "scale", tensors.scale_dtypes[scheme.scale], { rows, cols }, more)
+end
+
+local makers = {}
+
+makers["pack-quantized"] = function(scheme, rows, cols)
+  local bits, groups = scheme.bits, scheme:groups(cols)
+  local asymmetric = scheme:has_zero()
+  local codes = layout { bits = bits, word = "i32", signed = not asymmetric,
+                         add = not asymmetric and 1 << bits - 1 or nil }
+  return {
+    tensors.words("weight_packed", "codes", "i32", { rows, cols }, codes),
+    numbers("weight_scale", scheme, rows, groups),
+    tensors.constant("weight_shape", "i64", { 2 },
+                     function() return core.tensor({ rows, cols }, "i64") end),
+    asymmetric and tensors.words("weight_zero_point", "zero", "i32", { rows, groups },
+                                 layout { bits = bits, word = "i32", dim = 0 }) or nil,
+  }
+end
+
+makers["int-quantized"] = function(scheme, rows, cols)
+  return { tensors.words("weight", "codes", "i8", { rows, cols },
+                         layout { bits = 8, word = "i8", signed = true }),
+           numbers("weight_scale", scheme, rows, 1) }
+end
+
+makers["float-quantized"] = function(scheme, rows, cols)
+  local size, height, width = scheme.group_size, rows, 1
+  if is_block(size) then height, width = ceil_div(rows, size[1]), ceil_div(cols, size[2]) end
+  local scales = numbers("weight_scale", scheme, height, width)
+  if size == "tensor" then
+    scales = tensors.new("weight_scale", "scale", tensors.scale_dtypes[scheme.scale], { 1 })
+  end
+  return { tensors.words("weight", "codes", "f8_e4m3", { rows, cols }, layout { bits = 8 }), scales }
+end
+
+makers["mxfp8-quantized"] = function(_, rows, cols)
+  return { tensors.words("weight", "codes", "f8_e4m3", { rows, cols }, layout { bits = 8 }),
+           tensors.new("weight_scale", "scale", "u8", { rows, cols // 32 }, { as = "f8_e8m0" }) }
+end
+
+makers["mxfp4-pack-quantized"] = function(_, rows, cols)
+  return { tensors.words("weight_packed", "codes", "u8", { rows, cols }, layout { bits = 4 }),
+           tensors.new("weight_scale", "scale", "u8", { rows, cols // 32 }, { as = "f8_e8m0" }) }
+end
+
+makers["nvfp4-pack-quantized"] = function(_, rows, cols)
+  return {
+    tensors.words("weight_packed", "codes", "u8", { rows, cols }, layout { bits = 4 }),
+    tensors.new("weight_scale", "scale", "f8_e4m3", { rows, cols // 16 }),
+    tensors.factor("weight_global_scale", { 1 }, true),
+  }
+end
+
+local function outputs_of(format, scheme, shape)
+  return makers[format](scheme, shape[#shape - 1], shape[#shape])
+end
+
+--- See rondo.formats.
+function compressed.outputs(about, scheme)
+  return outputs_of(format_of(scheme, about.options.activations), scheme, about.shape)
+end
+
+-- ---- Configuration ----
+
+local function strategy_of(scheme, format)
+  local size = scheme.group_size
+  if format == "nvfp4-pack-quantized" then return "tensor_group" end
+  if is_block(size) then return "block" end
+  return type(size) == "number" and "group" or size == "tensor" and "tensor" or "channel"
+end
+
+local function weights_of(scheme, format)
+  local size = scheme.group_size
+  local fields = {
+    { "num_bits", scheme.bits }, { "type", scheme.data_type == "int" and "int" or "float" },
+    { "symmetric", not scheme:has_zero() }, { "strategy", strategy_of(scheme, format) },
+  }
+  if type(size) == "number" then fields[#fields + 1] = { "group_size", size } end
+  if is_block(size) then fields[#fields + 1] = { "block_structure", json.array(size) } end
+  if scheme.scale == "e8m0" then fields[#fields + 1] = { "scale_dtype", "torch.uint8" } end
+  fields[#fields + 1] = { "dynamic", false }
+  return json.object(fields)
+end
+
+-- What engines do to activations on their way into a layer; null: nothing.
+local function activations_of(scheme, format, wanted)
+  if wanted == "none" or format ~= "int-quantized" and format ~= "float-quantized" then
+    return json.null
+  end
+  local block = is_block(scheme.group_size)
+  local fields = { { "num_bits", 8 }, { "type", format == "int-quantized" and "int" or "float" },
+                   { "symmetric", true }, { "strategy", block and "group" or "token" } }
+  if block then fields[#fields + 1] = { "group_size", scheme.group_size[2] } end
+  fields[#fields + 1] = { "dynamic", true }
+  return json.object(fields)
+end
+
+-- The layers by format and scheme, in the order in which they come up.
+local function groups_of(made)
+  local groups, by_scheme = {}, {}
+  for path, layer in require("rondo.plan").layers(made) do
+    local format = format_of(layer.scheme, made.options.activations)
+    local key = format .. " " .. tostring(layer.scheme)
+    if not by_scheme[key] then
+      by_scheme[key] = { format = format, scheme = layer.scheme, paths = {} }
+      groups[#groups + 1] = by_scheme[key]
+    end
+    table.insert(by_scheme[key].paths, path)
+  end
+  return groups
+end
+
+-- One group takes all linear layers but those to be ignored. Of several, each names its layers:
+-- engines look for the class of a fused layer before the names of its parts.
+local function config_group(group, single, formats, wanted)
+  local fields = {
+    { "targets", json.array(single and { "Linear" } or group.paths) },
+    { "weights", weights_of(group.scheme, group.format) },
+    { "input_activations", activations_of(group.scheme, group.format, wanted) },
+    { "output_activations", json.null },
+  }
+  if formats > 1 then fields[#fields + 1] = { "format", group.format } end -- older readers refuse it
+  return json.object(fields)
+end
+
+local function kept(made)
+  local paths = {}
+  for path in require("rondo.plan").kept(made) do paths[#paths + 1] = path end
+  return json.array(paths)
+end
+
+--- See rondo.formats.
+function compressed.config(made)
+  local groups, described, seen, formats = groups_of(made), {}, {}, 0
+  for _, group in ipairs(groups) do
+    if not seen[group.format] then seen[group.format], formats = true, formats + 1 end
+  end
+  for i, group in ipairs(groups) do
+    described[i] = { "group_" .. i - 1,
+                     config_group(group, #groups == 1, formats, made.options.activations) }
+  end
+  local format = formats > 1 and "mixed-precision" or groups[1] and groups[1].format or "dense"
+  return { { "quantization_config", json.object {
+    { "quant_method", "compressed-tensors" }, { "format", format },
+    { "quantization_status", "compressed" }, { "global_compression_ratio", json.null },
+    { "kv_cache_scheme", json.null }, { "ignore", kept(made) },
+    { "config_groups", json.object(described) },
+  } } }
+end
+
+-- ---- Reading ----
+
+-- The weights part of the groups of a configuration.
+local function group_weights(described)
+  local list = {}
+  local groups = type(described.config_groups) == "table" and described.config_groups or {}
+  for _, group in pairs(groups) do
+    if type(group) == "table" and type(group.weights) == "table" then
+      list[#list + 1] = group.weights
+    end
+  end
+  return list
+end
+
+local function block_of(described)
+  for _, weights in ipairs(group_weights(described)) do
+    local block = weights.block_structure
+    if type(block) == "table" and math.type(block[1]) == "integer"
+      and math.type(block[2]) == "integer" and block[1] > 0 and block[2] > 0 then
+      return { block[1], block[2] }
+    end
+  end
+  return { 128, 128 }
+end
+
+local readers = {}
+
+-- P.weight_packed of 32-bit words: integers.
+function readers.i32(look, path)
+  local shape, message = look.numbers(path, "weight_shape", 2)
+  if not shape then return nil, message end
+  local words, scales = look.shape(path, "weight_packed"), look.shape(path, "weight_scale")
+  if not scales or #scales ~= 2 then return nil, "has no matrix 'weight_scale'" end
+  local bits = shape[2] > 0 and words[2] * 32 // shape[2] or 0
+  if not packed_bits[bits] then
+    return nil, ("has %d words for %d codes; 2, 4 and 8 bits are read"):format(words[2], shape[2])
+  end
+  local size
+  size, message = read.group_size(shape[2], scales[2])
+  if not size then return nil, message end
+  local scheme = scheme_of.types["int" .. bits] {
+    group_size = size, symmetric = not look.has(path, "weight_zero_point"),
+    scale = look.dtype(path, "weight_scale") }
+  local layer = { scheme = scheme, shape = shape, outputs = outputs_of("pack-quantized", scheme,
+                                                                       shape) }
+  return read.with_groups(look, path, layer, "weight_g_idx")
+end
+
+-- P.weight_packed of bytes: 4-bit floats.
+function readers.u8(look, path)
+  local words = look.shape(path, "weight_packed")
+  local shape = { words[1], words[2] * 2 }
+  local nvfp4 = look.has(path, "weight_global_scale")
+  local format = nvfp4 and "nvfp4-pack-quantized" or "mxfp4-pack-quantized"
+  local scheme = scheme_of.ready[nvfp4 and "nvfp4" or "mxfp4"]
+  return { scheme = scheme, shape = shape, outputs = outputs_of(format, scheme, shape) }
+end
+
+function readers.i8(look, path)
+  local scheme = scheme_of.types.int8 { scale = look.dtype(path, "weight_scale") }
+  local shape = look.shape(path, "weight")
+  return { scheme = scheme, shape = shape, outputs = outputs_of("int-quantized", scheme, shape) }
+end
+
+function readers.f8_e4m3(look, path, described)
+  local shape, scales = look.shape(path, "weight"), look.shape(path, "weight_scale")
+  if look.dtype(path, "weight_scale") == "u8" then
+    local scheme = scheme_of.ready.mxfp8
+    return { scheme = scheme, shape = shape, outputs = outputs_of("mxfp8-quantized", scheme, shape) }
+  end
+  local size = block_of(described)
+  if #scales == 1 then size = "tensor"
+  elseif scales[2] == 1 and scales[1] == shape[1] then size = "row" end
+  local scheme = scheme_of.types.fp8 { group_size = size, scale = look.dtype(path, "weight_scale") }
+  return { scheme = scheme, shape = shape, outputs = outputs_of("float-quantized", scheme, shape) }
+end
+
+local weight_types = { i8 = true, f8_e4m3 = true }
+
+--- See rondo.formats.
+function compressed.open(checkpoint, described, config)
+  return read.records(checkpoint, config, function(look, name, dtype)
+    local path = read.module(name, "weight_packed")
+    local reader = path and readers[dtype]
+    if not path and weight_types[dtype] then
+      path = read.module(name, "weight")
+      reader = path and look.has(path, "weight_scale") and readers[dtype]
+    end
+    if not reader then return nil end
+    return path, reader(look, path, described)
+  end)
+end
+
+return compressed

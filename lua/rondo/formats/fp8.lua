@@ -1,0 +1,105 @@
+-- fp8: the checkpoints of DeepSeek-V3, which vLLM, SGLang and transformers load: 8-bit floats with a
+-- scale for each block of 128 x 128.
+--
+-- A layer P has P.weight (f8_e4m3 [out, in]) and P.weight_scale_inv (f32, one a block), which
+-- multiplies: W = weight * weight_scale_inv. Read, too: a scale for the whole tensor, P.weight_scale.
+-- Layout and configuration: deepseek-ai/DeepSeek-V3.
+
+local json = require "rondo.json"
+local read = require "rondo.formats.read"
+local scheme_of = require "rondo.scheme"
+local shape_of = require "rondo.shape"
+local tensors = require "rondo.formats.tensors"
+
+local ceil_div = shape_of.ceil_div
+
+local fp8 = { name = "fp8" }
+
+-- ---- What a layer is stored in ----
+
+local function is_block(size) return type(size) == "table" end
+
+--- See rondo.formats.
+function fp8.fit(scheme, about)
+  local size = scheme.group_size
+  local reason = read.no_linear(about)
+  if scheme.data_type ~= "fp8" then
+    reason = reason or "it holds fp8 alone"
+  elseif not is_block(size) or size[1] ~= 128 or size[2] ~= 128 then
+    reason = reason or "its groups are blocks, group_size = { 128, 128 }"
+  elseif scheme.scale ~= "f32" and scheme.scale ~= "e8m0" or scheme.double then
+    reason = reason or ("its scales are f32, or powers of two (e8m0), not %s"):format(scheme.scale)
+  end
+  if reason then return nil, reason end
+  return scheme
+end
+
+local function outputs_of(scheme, shape)
+  local rows, cols, size = shape[1], shape[2], scheme.group_size
+  local codes = tensors.words("weight", "codes", "f8_e4m3", { rows, cols },
+                              tensors.layout { bits = 8 })
+  if not is_block(size) then return { codes, tensors.new("weight_scale", "scale", "f32", {}) } end
+  return { codes, tensors.new("weight_scale_inv", "scale", "f32",
+                              { ceil_div(rows, size[1]), ceil_div(cols, size[2]) }) }
+end
+
+--- See rondo.formats.
+function fp8.outputs(about, scheme)
+  return outputs_of(scheme, about.shape)
+end
+
+-- ---- Configuration ----
+
+--- The configuration says once whether scales are powers of two.
+function fp8.check(layers)
+  local first, first_path
+  for path, layer in layers do
+    first, first_path = first or layer.scheme.scale, first_path or path
+    if layer.scheme.scale ~= first then
+      return ("fp8 has one type of scales for all layers, but %s has %s and %s has %s"):format(
+        first_path, first, path, layer.scheme.scale)
+    end
+  end
+end
+
+--- See rondo.formats.
+function fp8.config(made)
+  local most, kept = read.most_common(made), {}
+  for path in require("rondo.plan").kept(made) do kept[#kept + 1] = path end
+  local fields = { { "quant_method", "fp8" }, { "fmt", "e4m3" }, { "activation_scheme", "dynamic" },
+                   { "weight_block_size", json.array { 128, 128 } },
+                   { "modules_to_not_convert", json.array(kept) } }
+  if most and most.scale == "e8m0" then table.insert(fields, 4, { "scale_fmt", "ue8m0" }) end
+  return { { "quantization_config", json.object(fields) } }
+end
+
+-- ---- Reading ----
+
+local function block_of(said)
+  local block = said.weight_block_size
+  if type(block) ~= "table" then return { 128, 128 } end
+  local rows, cols = block[1], block[2]
+  if math.type(rows) ~= "integer" or math.type(cols) ~= "integer" or rows < 1 or cols < 1 then
+    return nil, "quantization_config: weight_block_size must be two positive integers"
+  end
+  return { rows, cols }
+end
+
+--- See rondo.formats.
+function fp8.open(checkpoint, said, config)
+  local block, message = block_of(said)
+  if not block then return nil, message, "format" end
+  return read.records(checkpoint, config, function(look, name, dtype)
+    local path = dtype == "f8_e4m3" and read.module(name, "weight")
+    if not path then return nil end
+    local shape, size = look.shape(path, "weight"), nil
+    if #shape ~= 2 then return path, nil, "is no matrix" end
+    if look.has(path, "weight_scale_inv") then size = block
+    elseif look.has(path, "weight_scale") then size = "tensor"
+    else return path, nil, "has neither 'weight_scale_inv' nor 'weight_scale'" end
+    local scheme = scheme_of.types.fp8 { group_size = size }
+    return path, { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }
+  end)
+end
+
+return fp8

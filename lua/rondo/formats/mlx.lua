@@ -1,0 +1,158 @@
+-- mlx: the checkpoints of mlx-lm, which MLX, LM Studio and Ollama load.
+--
+-- A layer P has P.weight (u32, the codes of a row as one stream of bits, the first lowest), P.scales
+-- and, where codes are integers, P.biases, both [out, groups]. By mode, which follows from the
+-- scheme:
+--   affine  2, 3, 4, 5, 6 or 8 bits, groups of 32, 64 or 128, scales and biases in the model's
+--           type: W = scale * code + bias
+--   mxfp4, mxfp8, nvfp4  scales are bytes of E8M0, for nvfp4 of E4M3
+-- A scheme of integers is stored with biases whatever its zero points are: zero = "float".
+-- Layout and configuration: ml-explore/mlx and mlx-lm.
+
+local json = require "rondo.json"
+local read = require "rondo.formats.read"
+local scheme_of = require "rondo.scheme"
+local tensors = require "rondo.formats.tensors"
+
+local mlx = { name = "mlx", metadata = "mlx" }
+
+-- ---- What a layer is stored in ----
+
+local integer_bits = { [2] = true, [3] = true, [4] = true, [5] = true, [6] = true, [8] = true }
+local integer_sizes = { [32] = true, [64] = true, [128] = true }
+
+-- Those that are not integers, by mode: data type, group size, type of scales; the type that their
+-- bytes hold.
+local float_modes = { mxfp4 = { "e2m1", 32, "e8m0", "f8_e8m0" },
+                      mxfp8 = { "fp8", 32, "e8m0", "f8_e8m0" },
+                      nvfp4 = { "e2m1", 16, "e4m3", "f8_e4m3" } }
+
+local function mode_of(scheme)
+  if scheme.data_type == "int" then return "affine" end
+  for mode, m in pairs(float_modes) do
+    if scheme.data_type == m[1] and scheme.group_size == m[2] and scheme.scale == m[3] then
+      return mode
+    end
+  end
+end
+
+local quantizable = { linear = true, lm_head = true, expert = true, router = true,
+                      embedding = true }
+
+local function misfit(scheme, about)
+  local size, mode, cols = scheme.group_size, mode_of(scheme), about.shape[#about.shape]
+  if not quantizable[about.kind] then return "only linear layers and embeddings have a place in it" end
+  if about.transposed then return "it is stored [in, out]; MLX reads [out, in]" end
+  if #about.shape ~= 2 then return "experts that are stacked in one tensor have no place in it" end
+  if not mode then return "its codes are integers, mxfp4, mxfp8 or nvfp4" end
+  if scheme.group_dim == 0 or scheme.double then return "groups run along the inputs" end
+  if mode == "affine" and not integer_bits[scheme.bits] then
+    return ("its integers have 2, 3, 4, 5, 6 or 8 bits, not %d"):format(scheme.bits)
+  elseif mode == "affine" and not integer_sizes[size] then
+    return ("its groups are 32, 64 or 128 weights long, not %s"):format(tostring(size))
+  elseif cols % size ~= 0 then
+    return ("its %d inputs are no multiple of the group size %d"):format(cols, size)
+  end
+end
+
+local float_scales = { f32 = true, f16 = true, bf16 = true }
+
+--- See rondo.formats.
+function mlx.fit(scheme, about)
+  local reason = misfit(scheme, about)
+  if reason then return nil, reason end
+  if mode_of(scheme) == "nvfp4" then return scheme { tensor_scale = false } end
+  if scheme.data_type ~= "int" then return scheme end
+  if not float_scales[scheme.scale] then
+    return nil, ("its scales are f32, f16 or bf16, not %s"):format(scheme.scale)
+  end
+  local scale = scheme.scale == "f32" and about.dtype or scheme.scale
+  return scheme { symmetric = false, full_range = false, zero = "float", scale = scale }
+end
+
+local function outputs_of(scheme, shape)
+  local mode, rows, groups = mode_of(scheme), shape[1], scheme:groups(shape[2])
+  local codes = tensors.words("weight", "codes", "u32", shape, tensors.layout {
+    bits = scheme.bits, word = "u32", dense = true })
+  if mode ~= "affine" then
+    return { codes, tensors.new("scales", "scale", "u8", { rows, groups },
+                                { as = float_modes[mode][4] }) }
+  end
+  return { codes, tensors.new("scales", "scale", scheme.scale, { rows, groups }),
+           tensors.new("biases", "zero", scheme.scale, { rows, groups }) }
+end
+
+--- See rondo.formats.
+function mlx.outputs(about, scheme)
+  return outputs_of(scheme, about.shape)
+end
+
+-- ---- Configuration ----
+
+local function fields_of(scheme)
+  return { { "group_size", scheme.group_size }, { "bits", scheme.bits },
+           { "mode", mode_of(scheme) } }
+end
+
+-- Most layers' scheme, and that of each that has another. What a layer's entry leaves out would be
+-- the mode's default, so it says all.
+local function described(made)
+  local most = read.most_common(made)
+  local fields = fields_of(most or scheme_of.types.int4 { group_size = 64 })
+  for path, layer in require("rondo.plan").layers(made) do
+    if layer.scheme ~= most then
+      fields[#fields + 1] = { path, json.object(fields_of(layer.scheme)) }
+    end
+  end
+  return json.object(fields)
+end
+
+--- mlx-lm reads `quantization`; `quantization_config` is for the hub.
+function mlx.config(made)
+  return { { "quantization", described(made) }, { "quantization_config", described(made) } }
+end
+
+-- ---- Reading ----
+
+-- What the configuration says of a layer; or nil, message.
+local function said_of(said, path)
+  local own = type(said[path]) == "table" and said[path] or said
+  local bits, size, mode = own.bits or said.bits, own.group_size or said.group_size, own.mode
+  mode = mode or own == said and said.mode or "affine"
+  if mode == "affine" and integer_bits[bits] and integer_sizes[size] then
+    return mode, bits, size
+  elseif float_modes[mode] then
+    return mode
+  end
+  return nil, ("is of mode %s with %s bits and group size %s, which is not read"):format(
+    tostring(mode), tostring(bits), tostring(size))
+end
+
+local function scheme_for(look, path, said)
+  local mode, bits, size = said_of(said, path)
+  if not mode then return nil, bits end
+  if mode == "nvfp4" then return scheme_of.ready.nvfp4 { tensor_scale = false } end
+  if mode ~= "affine" then return scheme_of.ready[mode] end
+  local scale = look.dtype(path, "scales")
+  if not float_scales[scale] then
+    return nil, ("has scales of %s; f32, f16 and bf16 are read"):format(scale)
+  end
+  return scheme_of.types["int" .. bits] { group_size = size, symmetric = false, zero = "float",
+                                          scale = scale }
+end
+
+--- See rondo.formats.
+function mlx.open(checkpoint, said, config)
+  return read.records(checkpoint, config, function(look, name, dtype)
+    local path = dtype == "u32" and read.module(name, "weight")
+    if not path or not look.has(path, "scales") then return nil end
+    local scheme, message = scheme_for(look, path, said)
+    if not scheme then return path, nil, message end
+    local words = look.shape(path, "weight")
+    if #words ~= 2 then return path, nil, "is no matrix; stacked experts are not read" end
+    local shape = { words[1], words[2] * 32 // scheme.bits }
+    return path, { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }
+  end)
+end
+
+return mlx

@@ -1,0 +1,96 @@
+-- modelopt: NVFP4 checkpoints of NVIDIA's TensorRT Model Optimizer, which vLLM and TensorRT-LLM load.
+--
+-- A layer P has P.weight (u8 [out, in / 2], the first of two codes in the low half), P.weight_scale
+-- (f8_e4m3 [out, in / 16]) and P.weight_scale_2 (f32), and W = weight * weight_scale * weight_scale_2.
+-- Layout and configuration: NVIDIA/TensorRT-Model-Optimizer.
+
+local core = require "rondo.core"
+local json = require "rondo.json"
+local read = require "rondo.formats.read"
+local scheme_of = require "rondo.scheme"
+local tensors = require "rondo.formats.tensors"
+
+local modelopt = { name = "modelopt" }
+
+-- ---- What a layer is stored in ----
+
+--- See rondo.formats.
+function modelopt.fit(scheme, about)
+  local reason = read.no_linear(about)
+  if scheme.data_type ~= "e2m1" or not scheme.tensor_scale or scheme.group_size ~= 16
+    or scheme.group_dim == 0 then
+    reason = reason or "it holds nvfp4 alone"
+  elseif about.shape[2] % 16 ~= 0 then
+    reason = reason or ("its %d inputs are no multiple of the group size 16"):format(about.shape[2])
+  end
+  if reason then return nil, reason end
+  return scheme
+end
+
+local function outputs_of(shape)
+  local rows, cols = shape[1], shape[2]
+  return {
+    tensors.words("weight", "codes", "u8", { rows, cols }, tensors.layout { bits = 4 }),
+    tensors.new("weight_scale", "scale", "f8_e4m3", { rows, cols // 16 }),
+    tensors.factor("weight_scale_2", {}),
+  }
+end
+
+--- See rondo.formats.
+function modelopt.outputs(about)
+  return outputs_of(about.shape)
+end
+
+-- ---- Configuration ----
+
+local function kept(made)
+  local paths = {}
+  for path in require("rondo.plan").kept(made) do paths[#paths + 1] = path end
+  return json.array(paths)
+end
+
+local function producer()
+  return json.object { { "name", "rondo" }, { "version", core.version } }
+end
+
+--- See rondo.formats.
+function modelopt.config(made)
+  local group = json.object {
+    { "weights", json.object { { "num_bits", 4 }, { "type", "float" }, { "group_size", 16 },
+                               { "dynamic", false } } },
+    { "targets", json.array { "Linear" } },
+  }
+  return { { "quantization_config", json.object {
+    { "quant_method", "modelopt" }, { "quant_algo", "W4A16_NVFP4" }, { "producer", producer() },
+    { "kv_cache_scheme", json.null }, { "ignore", kept(made) },
+    { "config_groups", json.object { { "group_0", group } } },
+  } } }
+end
+
+--- See rondo.formats.
+function modelopt.files(made)
+  local text = json.encode(json.object {
+    { "producer", producer() },
+    { "quantization", json.object {
+      { "quant_algo", "W4A16_NVFP4" }, { "kv_cache_quant_algo", json.null }, { "group_size", 16 },
+      { "exclude_modules", kept(made) },
+    } },
+  }, { indent = 2 })
+  return { { "hf_quant_config.json", text .. "\n" } }
+end
+
+-- ---- Reading ----
+
+--- See rondo.formats.
+function modelopt.open(checkpoint, _, config)
+  return read.records(checkpoint, config, function(look, name, dtype)
+    local path = dtype == "u8" and read.module(name, "weight")
+    if not path or not look.has(path, "weight_scale_2") then return nil end
+    local words = look.shape(path, "weight")
+    if #words ~= 2 then return path, nil, "is no matrix" end
+    local shape = { words[1], words[2] * 2 }
+    return path, { scheme = scheme_of.ready.nvfp4, shape = shape, outputs = outputs_of(shape) }
+  end)
+end
+
+return modelopt

@@ -1,0 +1,144 @@
+-- formats.read: what the readers of formats share: looking at the tensors of a layer, and making
+-- records of layers (rondo.formats) that the tensors themselves describe.
+
+local shape_of = require "rondo.shape"
+local stored = require "rondo.formats.stored"
+local text = require "rondo.model.text"
+
+local read = {}
+
+-- ---- Fitting ----
+
+local modules = { linear = true, lm_head = true, expert = true, router = true }
+
+--- Why engines that look for linear modules would not find a layer, or nil; see fit of formats.
+function read.no_linear(about)
+  if not modules[about.kind] then return "only linear layers have a place in it" end
+  if about.transposed then return "it is stored [in, out]; engines read [out, in]" end
+  if #about.shape ~= 2 then return "experts that are stacked in one tensor have no place in it" end
+end
+
+--- The scheme of most of the layers that a plan quantizes, the first of several; nil without any.
+function read.most_common(made)
+  local count, most = {}, nil
+  for _, layer in require("rondo.plan").layers(made) do
+    local s = layer.scheme
+    count[s] = (count[s] or 0) + 1
+    if not most or count[s] > count[most] then most = s end
+  end
+  return most
+end
+
+-- ---- Looking ----
+
+--- The module of a tensor whose name ends in that part: "fc" of "fc.qweight" and "qweight".
+function read.module(name, part)
+  if name == part then return "" end
+  if name:sub(-#part - 1) ~= "." .. part then return nil end
+  return name:sub(1, -#part - 2)
+end
+
+-- Questions about the parts of a module P.
+local function looker(checkpoint)
+  local look = {}
+  local function info(path, part) return checkpoint:info(stored.member(path, part)) end
+  function look.has(path, part) return checkpoint:has(stored.member(path, part)) end
+  function look.dtype(path, part) return (info(path, part)) end
+  function look.shape(path, part) return select(2, info(path, part)) end
+  --- A small tensor as a list of numbers, or nil, message.
+  function look.numbers(path, part, count)
+    local name = stored.member(path, part)
+    local dtype, shape = checkpoint:info(name)
+    if not dtype then return nil, ("has no tensor '%s'"):format(part) end
+    if shape_of.count(shape) ~= count then
+      return nil, ("has %d values in '%s', not %d"):format(shape_of.count(shape), part, count)
+    end
+    local found, message = checkpoint:tensor(name)
+    if not found then return nil, message end
+    return found:reshape { count }:totable()
+  end
+  function look.tensor(path, part) return checkpoint:tensor(stored.member(path, part)) end
+  return look
+end
+
+--- The size of `groups` groups along `cols` inputs, as a scheme says it; said: what the
+--- configuration has, which decides where several sizes make as many groups.
+function read.group_size(cols, groups, said)
+  if groups == 1 then return "row" end
+  if math.type(said) == "integer" and said > 0 and shape_of.ceil_div(cols, said) == groups then
+    return said
+  elseif groups > 0 and cols % groups == 0 then
+    return cols // groups
+  end
+  return nil, ("has %d groups of %d inputs"):format(groups, cols)
+end
+
+--- A layer whose columns name their groups, where that is not what they are anyway.
+-- @return the layer, or nil, message
+function read.with_groups(look, path, layer, part)
+  if not look.has(path, part) then return layer end
+  local cols = layer.shape[#layer.shape]
+  local groups, message = look.numbers(path, part, cols)
+  if not groups then return nil, message end
+  local size, count = layer.scheme:group_elements(cols), layer.scheme:groups(cols)
+  local plain = true
+  for i, group in ipairs(groups) do
+    if group < 0 or group >= count then
+      return nil, ("says group %d in '%s', but there are %d"):format(group, part, count)
+    end
+    plain = plain and group == (i - 1) // size
+  end
+  if not plain then layer.group_of = look.tensor(path, part) end
+  return layer
+end
+
+-- ---- Records ----
+
+local dtypes = { float32 = "f32", float16 = "f16", bfloat16 = "bf16" }
+
+--- The type that the model computes in, as config.json says it; bf16 where it does not.
+function read.model_dtype(config)
+  local said = config and (config.torch_dtype or config.dtype)
+  return type(said) == "string" and dtypes[said:gsub("^torch%.", "")] or "bf16"
+end
+
+-- Sources and names are made when they are asked for: there may be 100,000 records.
+local function record_type(checkpoint)
+  local makers = {
+    source = function(layer) return stored.source(checkpoint, layer) end,
+    parts = function(layer) return stored.parts(layer) end,
+  }
+  return { __index = function(record, key)
+    return makers[key] and makers[key](rawget(record, "layer"))
+  end }
+end
+
+local function bad_layer(path, message)
+  return nil, ("layer %s %s"):format(text.quote(path), message), "format"
+end
+
+--- The records of all layers of a checkpoint.
+-- @param find  function (look, name, dtype) -> path and layer (see rondo.formats.stored, without
+--              path) where that tensor stands for one; nil where it does not; path, nil, message
+--              where the layer cannot be read
+-- @return a list, or nil, message, code
+function read.records(checkpoint, config, find)
+  local records, look, meta = {}, looker(checkpoint), record_type(checkpoint)
+  local dtype = read.model_dtype(config)
+  for _, name in ipairs(checkpoint:names()) do
+    local path, layer, message = find(look, name, (checkpoint:info(name)))
+    if path and not layer then return bad_layer(path, message) end
+    if path then
+      layer.path = path
+      message = stored.complaint(checkpoint, layer)
+      if message then return bad_layer(path, message) end
+      records[#records + 1] = setmetatable({
+        name = path, weight = stored.member(path, "weight"), tensor_name = name, dtype = dtype,
+        shape = layer.shape, layer = layer,
+      }, meta)
+    end
+  end
+  return records
+end
+
+return read
