@@ -136,12 +136,12 @@ end
 -- Changes what depends on other tensors: the biases of packed layers follow them, and parts of a
 -- packed source go with the tensor that stands for their layer.
 local function follow(made, decisions, biases)
-  local o, parts, names, group_of, kept = made.options, {}, {}, {}, {}
+  local o, members, names, group_of, kept = made.options, {}, {}, {}, {}
   for _, record in pairs(made.list.records) do
-    for i = 2, #record.parts do parts[record.parts[i]] = true end
+    for i = 2, #record.parts do members[record.parts[i]] = true end
   end
   for number, name in ipairs(made.names) do
-    if not parts[name] then
+    if not members[name] then
       local at, chosen = #names + 1, decisions[number]
       if biases[name] and chosen.what == "copy" then
         local same = made.model.checkpoint:info(name) == biases[name]
@@ -403,8 +403,8 @@ local function entries_of(made, i, outputs)
   return entries
 end
 
--- What layers that engines fuse have in common, made at first use: { sources }, one table for all of
--- them. Only those with a scale for the whole tensor share anything.
+-- What layers that engines fuse have in common, made at first use: { sources }, one table for all
+-- of them. Only those with a scale for the whole tensor share anything.
 local function shared_by(made, i)
   local source_of_layer = function(number)
     return model_of().layer_of(made.model, made.names[number]).source

@@ -3,8 +3,8 @@
 -- A layer P is stored by its scheme:
 --   nf4, fp4  P.weight (u8 [out * in / 2, 1], row after row, the first of two codes in the high
 --             half), P.weight.absmax (f32, one for each block of a row), P.weight.quant_map and
---             P.weight.quant_state.bitsandbytes__nf4 (or fp4), JSON as bytes. With double: absmax is
---             u8, beside it P.weight.nested_absmax and P.weight.nested_quant_map
+--             P.weight.quant_state.bitsandbytes__nf4 (or fp4), JSON as bytes. With double, absmax
+--             is u8, beside it P.weight.nested_absmax and P.weight.nested_quant_map
 --   int8 row  LLM.int8: P.weight (i8), P.SCB (f32 [out], the largest magnitudes), P.weight_format
 -- Layout and configuration: bitsandbytes-foundation/bitsandbytes.
 

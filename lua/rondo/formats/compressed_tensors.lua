@@ -1,9 +1,9 @@
 -- compressed-tensors: the checkpoints of llm-compressor, which vLLM and transformers load.
 --
 -- What a layer P is stored in follows from its scheme:
---   int2, int4, int8       pack-quantized: P.weight_packed (i32; a field is the code + 2^(bits-1), or
---                          the code where there are zero points), P.weight_scale, P.weight_shape and
---                          P.weight_zero_point (i32, packed along the outputs)
+--   int2, int4, int8       pack-quantized: P.weight_packed (i32; a field is the code + 2^(bits-1),
+--                          or the code where there are zero points), P.weight_scale,
+--                          P.weight_shape and P.weight_zero_point (i32, packed along the outputs)
 --   int8 row, activations  int-quantized: P.weight (i8), P.weight_scale
 --   fp8                    float-quantized: P.weight (f8_e4m3), P.weight_scale for a row, a block
 --                          or the tensor; mxfp8-quantized with e8m0 scales
@@ -141,7 +141,8 @@ makers["float-quantized"] = function(scheme, rows, cols)
   if size == "tensor" then
     scales = tensors.new("weight_scale", "scale", tensors.scale_dtypes[scheme.scale], { 1 })
   end
-  return { tensors.words("weight", "codes", "f8_e4m3", { rows, cols }, layout { bits = 8 }), scales }
+  return { tensors.words("weight", "codes", "f8_e4m3", { rows, cols }, layout { bits = 8 }),
+           scales }
 end
 
 makers["mxfp8-quantized"] = function(_, rows, cols)
@@ -230,7 +231,8 @@ local function config_group(group, single, formats, wanted)
     { "input_activations", activations_of(group.scheme, group.format, wanted) },
     { "output_activations", json.null },
   }
-  if formats > 1 then fields[#fields + 1] = { "format", group.format } end -- older readers refuse it
+  -- Older readers refuse this one.
+  if formats > 1 then fields[#fields + 1] = { "format", group.format } end
   return json.object(fields)
 end
 
@@ -327,7 +329,8 @@ function readers.f8_e4m3(look, path, described)
   local shape, scales = look.shape(path, "weight"), look.shape(path, "weight_scale")
   if look.dtype(path, "weight_scale") == "u8" then
     local scheme = scheme_of.ready.mxfp8
-    return { scheme = scheme, shape = shape, outputs = outputs_of("mxfp8-quantized", scheme, shape) }
+    return { scheme = scheme, shape = shape,
+             outputs = outputs_of("mxfp8-quantized", scheme, shape) }
   end
   local size = block_of(described)
   if #scales == 1 then size = "tensor"

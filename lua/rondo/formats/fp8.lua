@@ -1,8 +1,8 @@
--- fp8: the checkpoints of DeepSeek-V3, which vLLM, SGLang and transformers load: 8-bit floats with a
--- scale for each block of 128 x 128.
+-- fp8: the checkpoints of DeepSeek-V3, which vLLM, SGLang and transformers load: 8-bit floats with
+-- a scale for each block of 128 x 128.
 --
 -- A layer P has P.weight (f8_e4m3 [out, in]) and P.weight_scale_inv (f32, one a block), which
--- multiplies: W = weight * weight_scale_inv. Read, too: a scale for the whole tensor, P.weight_scale.
+-- multiplies: W = weight * weight_scale_inv. Read, too: a scale of the whole tensor, weight_scale.
 -- Layout and configuration: deepseek-ai/DeepSeek-V3.
 
 local json = require "rondo.json"
@@ -92,11 +92,12 @@ function fp8.open(checkpoint, said, config)
   return read.records(checkpoint, config, function(look, name, dtype)
     local path = dtype == "f8_e4m3" and read.module(name, "weight")
     if not path then return nil end
-    local shape, size = look.shape(path, "weight"), nil
+    local shape, size = look.shape(path, "weight"), "tensor"
     if #shape ~= 2 then return path, nil, "is no matrix" end
     if look.has(path, "weight_scale_inv") then size = block
-    elseif look.has(path, "weight_scale") then size = "tensor"
-    else return path, nil, "has neither 'weight_scale_inv' nor 'weight_scale'" end
+    elseif not look.has(path, "weight_scale") then
+      return path, nil, "has neither 'weight_scale_inv' nor 'weight_scale'"
+    end
     local scheme = scheme_of.types.fp8 { group_size = size }
     return path, { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }
   end)

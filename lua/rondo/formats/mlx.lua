@@ -1,7 +1,7 @@
 -- mlx: the checkpoints of mlx-lm, which MLX, LM Studio and Ollama load.
 --
--- A layer P has P.weight (u32, the codes of a row as one stream of bits, the first lowest), P.scales
--- and, where codes are integers, P.biases, both [out, groups]. By mode, which follows from the
+-- A layer P has P.weight (u32, the codes of a row as one stream of bits, the first lowest),
+-- P.scales and, where codes are integers, P.biases, both [out, groups]. By mode, which follows from the
 -- scheme:
 --   affine  2, 3, 4, 5, 6 or 8 bits, groups of 32, 64 or 128, scales and biases in the model's
 --           type: W = scale * code + bias
@@ -41,7 +41,9 @@ local quantizable = { linear = true, lm_head = true, expert = true, router = tru
 
 local function misfit(scheme, about)
   local size, mode, cols = scheme.group_size, mode_of(scheme), about.shape[#about.shape]
-  if not quantizable[about.kind] then return "only linear layers and embeddings have a place in it" end
+  if not quantizable[about.kind] then
+    return "only linear layers and embeddings have a place in it"
+  end
   if about.transposed then return "it is stored [in, out]; MLX reads [out, in]" end
   if #about.shape ~= 2 then return "experts that are stacked in one tensor have no place in it" end
   if not mode then return "its codes are integers, mxfp4, mxfp8 or nvfp4" end

@@ -120,7 +120,8 @@ function config.set(fields, name)
 end
 
 -- How a checkpoint says that it is quantized: key of config.json, and the method where the key has
--- no quant_method. MLX writes "quantization", and the same once more for the hub; compressed-tensors wrote "compression_config".
+-- no quant_method. MLX writes "quantization", and the same once more for the hub;
+-- compressed-tensors wrote "compression_config".
 local quantization_keys = {
   { "quantization_config", "unknown" },
   { "compression_config", "compressed-tensors" },

@@ -160,7 +160,7 @@ end
 local by_value = setmetatable({}, { __mode = "k" })
 local is_filled = false
 
--- An object of each class whose methods are known by value, to take them from.
+-- By class, an object or the table of methods, to know methods by value.
 local function samples()
   local core, int4 = require "rondo.core", require("rondo").int4
   return {
@@ -169,6 +169,8 @@ local function samples()
     ["rondo.model"] = require("rondo.model").wrap({}, {}),
     ["rondo.layer"] = require("rondo.model.layer").new { kind = "other", name = "", shape = {} },
     ["rondo.matcher"] = require("rondo.pattern").compile "x",
+    ["rondo.recipe.layer"] = require("rondo.recipe.layer").methods,
+    ["rondo.checkpoint"] = debug.getregistry()["rondo.checkpoint"].__index,
   }
 end
 
