@@ -5,6 +5,7 @@
 local core = require "rondo.core"
 
 local int4, asym = core.grid("int", 4, true, false), core.grid("int", 4, false, false)
+local affine = core.grid("affine", 3)
 local ROWS, COLS, GROUP = 5, 300, 32
 
 local function weights()
@@ -88,6 +89,35 @@ describe("core.losses by group", function()
       end
     end)
   end
+end)
+
+describe("core.losses at many ratios on stored scales", function()
+  it("are those of the values, where scales are rounded to 0 too", function()
+    local w = weights()
+    w["2, :"] = w["2, :"] * 1e-4
+    local storages = {
+      { scale_dtype = "f16" }, { scale_dtype = "bf16" }, { scale_dtype = "f8_e4m3" },
+      { scale_dtype = "f8_e4m3", factor = 0.001 }, { scale_dtype = "f8_e8m0" },
+    }
+    for _, grid in ipairs { int4, asym, core.grid("nf4", 4, true, false),
+                            core.grid("fp8", 8, true, false), affine } do
+      for i, o in ipairs(storages) do
+        for _, dim in ipairs { 1, 0 } do
+          if grid ~= affine or i < 3 then
+            o.round_first, o.group_size, o.group_dim = true, GROUP, dim
+            o.values, o.ratios, o.ratio = true, nil, 0.75
+            local expected = errors_of(w, assert(core.quantize(grid, w, o)).values, dim, 2)
+            local shape = shape_by_group(dim)
+            o.ratios = core.tensor({ 1, 0.75 }, "f32")
+            o.group_losses = core.zeros({ shape[1], shape[2], 2 }, "f64")
+            assert(core.losses(grid, w, o))
+            local found = o.group_losses[":, :, 2"]
+            assert.is_true(close(expected, found, 1e-5, 1e-12))
+          end
+        end
+      end
+    end
+  end)
 end)
 
 describe("core.quantize with what is given by group", function()

@@ -20,7 +20,7 @@ describe("kernels", function()
 
   it("print one line a case", function()
     local _, lines = expected:gsub("\n", "")
-    assert.equal(11 * 7 * 2 * 2 * 4, lines)
+    assert.equal(13 * 7 * 2 * 2 * 4, lines)
   end)
 
   local _, tables = core.isa()

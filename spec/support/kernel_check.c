@@ -360,10 +360,15 @@ static void check_nibbles(results *r) {
   }
 }
 
+/* The ways of storing scales. */
+static rondo_storage storage_at(int i) {
+  static const rondo_dtype types[] = {RONDO_F32,     RONDO_F16,     RONDO_BF16,
+                                      RONDO_F8_E4M3, RONDO_F8_E8M0, RONDO_F8_E4M3};
+  return (rondo_storage){types[i], i < 5 ? 0 : 0x1p-20f * (float)(1 + next() % 4096)};
+}
+
 /* A ratio for each range, and scales as they are stored, with the zero points that go with them. */
 static void check_scales_case(results *r, int g, values kind, size_t n) {
-  static const rondo_dtype types[] = {RONDO_F32, RONDO_F16, RONDO_BF16, RONDO_F8_E4M3,
-                                      RONDO_F8_E8M0};
   static group_room c;
   static float ratios[LONGEST];
   const rondo_grid grid = grid_at(g);
@@ -382,8 +387,7 @@ static void check_scales_case(results *r, int g, values kind, size_t n) {
   add(r, label, c.zero, n * sizeof *c.zero);
   for (int t = 0; t < 6; t++) {
     float *stored = target(0, n * sizeof *stored, n);
-    float factor = t < 5 ? 0 : 0x1p-20f * (float)(1 + next() % 4096);
-    r->k->stored_scales(&grid, types[t < 5 ? t : 3], factor, c.scale, n, stored);
+    r->k->stored_scales(&grid, storage_at(t), c.scale, n, stored);
     add_target(r, label, stored, n * sizeof *stored);
     float *zero = target(1, n * sizeof *zero, n);
     memcpy(zero, c.zero, n * sizeof *zero);
@@ -427,7 +431,8 @@ static void check_losses(results *r) {
     snprintf(label, sizeof label, "group_losses %s n %zu", grid_label(i % GRIDS), n);
     if (!r->k->group_ranges(RONDO_F32, x, n, n, &low, &high)) abort();
     for (size_t l = 0; l < 40; l++) loss[l] = (double)l;
-    r->k->group_losses(&grid, x, importance, n, low, high, ratios, count, loss);
+    r->k->group_losses(&grid, storage_at((int)(next() % 6)), x, importance, n, low, high, ratios,
+                       count, loss);
     add(r, label, loss, sizeof loss);
   }
 }

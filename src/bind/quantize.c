@@ -232,15 +232,16 @@ static void check_given(lua_State *L, const rondo_quantizer *q, rondo_tile *tile
 /* Scales in the options at 3, and how they are stored: ratio, scale_dtype, round_first, factor. */
 static rondo_quantizer check_scales(lua_State *L, const rondo_grid *grid) {
   rondo_quantizer q = {.grid = grid, .ratio = number_field(L, "ratio", 1)};
-  q.scale_dtype = float_field(L, 3, "scale_dtype", is_scale);
+  q.storage.dtype = float_field(L, 3, "scale_dtype", is_scale);
   q.round_first = flag_field(L, 3, "round_first");
-  q.factor = (float)number_field(L, "factor", 0);
-  luaL_argcheck(L, q.scale_dtype == RONDO_F32 || grid->bits <= 8, 3,
+  q.storage.factor = (float)number_field(L, "factor", 0);
+  luaL_argcheck(L, q.storage.dtype == RONDO_F32 || grid->bits <= 8, 3,
                 "scales of more than 8 bits' codes are f32");
-  luaL_argcheck(L, q.factor == 0 || q.scale_dtype == RONDO_F8_E4M3, 3,
+  luaL_argcheck(L, q.storage.factor == 0 || q.storage.dtype == RONDO_F8_E4M3, 3,
                 "a factor is for scales of f8_e4m3");
-  luaL_argcheck(L, q.factor >= 0 && q.factor < INFINITY, 3, "a factor is above 0 and finite");
-  bool plain = q.scale_dtype == RONDO_F32 || (is_wide(q.scale_dtype) && q.round_first);
+  luaL_argcheck(L, q.storage.factor >= 0 && q.storage.factor < INFINITY, 3,
+                "a factor is above 0 and finite");
+  bool plain = q.storage.dtype == RONDO_F32 || (is_wide(q.storage.dtype) && q.round_first);
   luaL_argcheck(L, grid->kind != RONDO_AFFINE || plain, 3,
                 "scales of affine grids are f32, or f16 or bf16 with round_first");
   return q;
@@ -538,7 +539,8 @@ static int squared_error(lua_State *L) {
   rondo_sums *sums = rondo_sums_field(L, 3);
   luaL_argcheck(L, sums != NULL, 3, "field 'sums' is missing");
   x.weight = weight_field(L, 3, x.cols);
-  rondo_quantizer q = {.kernels = rondo_state_kernels(L), .group_dim = 1, .scale_dtype = RONDO_F32};
+  rondo_quantizer q = {
+      .kernels = rondo_state_kernels(L), .group_dim = 1, .storage = {RONDO_F32, 0}};
   q.group_rows = 1;
   q.group_size = x.cols > 0 ? x.cols : 1;
   q.pool = rondo_state_pool(L);

@@ -63,7 +63,7 @@ line rondo_job_line(job *j, scratch *s, int64_t row, int64_t col, int64_t n, boo
 
 bool rondo_job_at_ratios(const job *j) {
   return j->losses->ratios != NULL && !j->losses->exact && j->losses->power == 2 &&
-         j->q->scale_dtype == RONDO_F32;
+         (j->q->storage.dtype == RONDO_F32 || j->q->round_first);
 }
 
 float rondo_job_ratio(const job *j, size_t r) {

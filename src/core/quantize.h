@@ -16,16 +16,15 @@ typedef struct rondo_quantizer {
   const rondo_kernels *kernels;
   rondo_pool *pool;
   const rondo_grid *grid;
-  int group_dim;           /* 1: along the columns of a row, 0: along the rows of a column */
-  int64_t group_size;      /* at least 1 */
-  int64_t group_rows;      /* rows that share a scale, at least 1; more than 1: group_dim is 1 */
-  double ratio;            /* clip ratio (quantile), in (0, 1]; used as f32 */
-  rondo_dtype scale_dtype; /* f32, f16, bf16, e4m3 or e8m0: the type that scales are stored in */
-  float factor;            /* 0, or what e4m3 scales are multiplied by: the tensor's own scale */
-  bool round_first;        /* codes come from the stored scale, too; else from the f32 one, and only
-                              dequantized values from the stored one. Needed by affine grids, whose
-                              zeros are of the type of their scales */
-  bool keep_nonfinite;     /* NaN and infinity pass through and count as 0; otherwise an error */
+  int group_dim;         /* 1: along the columns of a row, 0: along the rows of a column */
+  int64_t group_size;    /* at least 1 */
+  int64_t group_rows;    /* rows that share a scale, at least 1; more than 1: group_dim is 1 */
+  double ratio;          /* clip ratio (quantile), in (0, 1]; used as f32 */
+  rondo_storage storage; /* of scales */
+  bool round_first;      /* codes come from the stored scale, too; else from the f32 one, and only
+                            dequantized values from the stored one. Needed by affine grids, whose
+                            zeros are of the type of their scales */
+  bool keep_nonfinite;   /* NaN and infinity pass through and count as 0; otherwise an error */
 } rondo_quantizer;
 
 /* Reads rows first .. first+rows-1 of a tile, row-major, into out; called from any thread. False:

@@ -161,8 +161,8 @@ static void losses_at_ratios(job *j, scratch *s, const block *b, bool finite, do
       for (int64_t c = 0; c < count; c++) {
         int64_t i = first + c;
         for (int64_t r = 0; r < rows && weight != NULL; r++) weights[r] = weight[b->col + i];
-        k->group_losses(j->q->grid, s->y + c * rows, weight == NULL ? NULL : weights, (size_t)rows,
-                        s->low[i], s->high[i], j->losses->ratios, j->losses->count,
+        k->group_losses(j->q->grid, j->q->storage, s->y + c * rows, weight == NULL ? NULL : weights,
+                        (size_t)rows, s->low[i], s->high[i], j->losses->ratios, j->losses->count,
                         loss_of(j, b, i, total));
       }
     }

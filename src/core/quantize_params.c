@@ -9,7 +9,7 @@ void rondo_job_bad_scale(job *j, int64_t row, int64_t col) {
 
 /* Scales as a reader of the stored ones sees them; stored may be scale. */
 static void round_scales(const rondo_quantizer *q, const float *scale, size_t n, float *stored) {
-  q->kernels->stored_scales(q->grid, q->scale_dtype, q->factor, scale, n, stored);
+  q->kernels->stored_scales(q->grid, q->storage, scale, n, stored);
 }
 
 /* Scales and zero points of n ranges; ratios: one each, or just one. */
@@ -17,7 +17,7 @@ static void range_params(const rondo_quantizer *q, const float *low, const float
                          const float *ratios, bool one_ratio, size_t n, float *scale, float *zero) {
   const rondo_kernels *k = q->kernels;
   k->params_of(q->grid, low, high, n, ratios, one_ratio, scale, zero);
-  if (!q->round_first || q->scale_dtype == RONDO_F32) return;
+  if (!q->round_first || q->storage.dtype == RONDO_F32) return;
   round_scales(q, scale, n, scale);
   if (q->grid->kind == RONDO_AFFINE) round_scales(q, zero, n, zero);
   if (q->grid->kind == RONDO_ASYMMETRIC) {
@@ -76,7 +76,7 @@ bool rondo_job_params(job *j, scratch *s, int64_t at, int64_t n, float ratio, in
   }
   *divide = !inverses(j, s, (size_t)n);
   s->stored = s->scale;
-  if (q->scale_dtype != RONDO_F32 && !q->round_first) {
+  if (q->storage.dtype != RONDO_F32 && !q->round_first) {
     s->stored = s->other_low; /* no longer needed */
     round_scales(q, s->scale, (size_t)n, s->stored);
   }

@@ -214,8 +214,8 @@ static void losses_at_ratios(job *j, scratch *s, line x, int64_t row, int64_t co
     int64_t m = smallest(within_group(j, col + done, n - done), j->piece);
     int64_t group = touched(j, col, done + 1) - 1;
     k->to_f32[x.dtype](skip(x, done), s->x, (size_t)m);
-    k->group_losses(j->q->grid, s->x, weight == NULL ? NULL : weight + done, (size_t)m,
-                    s->low[group], s->high[group], j->losses->ratios, j->losses->count,
+    k->group_losses(j->q->grid, j->q->storage, s->x, weight == NULL ? NULL : weight + done,
+                    (size_t)m, s->low[group], s->high[group], j->losses->ratios, j->losses->count,
                     loss_of(j, row, col + done, total));
     done += m;
   }

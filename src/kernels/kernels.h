@@ -65,6 +65,14 @@ typedef struct rondo_params {
   float *scale, *zero, *inverse;
 } rondo_params;
 
+/* How scales are stored: as f32, f16, bf16, f8_e4m3, or f8_e8m0 (the power of two by the OCP rule).
+ * factor: 0, or what E4M3 scales are multiplied by; then what is too large for them is 448 times
+ * it, and what is not 0 at least 2^-9 times it. */
+typedef struct rondo_storage {
+  rondo_dtype dtype;
+  float factor;
+} rondo_storage;
+
 /* ---- Elementwise ---- */
 
 /* The bitwise ones are for integers alone, which core/arith.c does. */
@@ -122,11 +130,9 @@ typedef struct rondo_kernels {
   void (*params_of)(const rondo_grid *grid, const float *low, const float *high, size_t count,
                     const float *ratio, bool one_ratio, float *scale, float *zero);
 
-  /* Scales as a reader of the stored ones sees them. dtype: f32, f16, bf16, f8_e4m3, or f8_e8m0
-   * (the power of two by the OCP rule). factor: 0, or what E4M3 scales are multiplied by; then what
-   * is too large for them is 448 times it, and what is not 0 at least 2^-9. May be in place. */
-  void (*stored_scales)(const rondo_grid *grid, rondo_dtype dtype, float factor, const float *scale,
-                        size_t n, float *stored);
+  /* Scales as a reader of the stored ones sees them. May be in place. */
+  void (*stored_scales)(const rondo_grid *grid, rondo_storage storage, const float *scale, size_t n,
+                        float *stored);
 
   /* Zero points of an asymmetric grid on scales that have been rounded, in place of those of
    * params_of. */
@@ -145,10 +151,11 @@ typedef struct rondo_kernels {
   void (*dequantize_groups)(const rondo_grid *grid, const uint8_t *codes, size_t n, size_t group,
                             rondo_params p, float *y);
 
-  /* loss[r] += sum of weight * (x - y)^2 over the one group of that range, clipped to ratios[r];
-   * weight: one a value, or NULL for ones. */
-  void (*group_losses)(const rondo_grid *grid, const float *x, const float *weight, size_t n,
-                       float low, float high, const float *ratios, size_t count, double *loss);
+  /* loss[r] += sum of weight * (x - y)^2 over the one group of that range, clipped to ratios[r], on
+   * scales as they are stored; weight: one a value, or NULL for ones. */
+  void (*group_losses)(const rondo_grid *grid, rondo_storage storage, const float *x,
+                       const float *weight, size_t n, float low, float high, const float *ratios,
+                       size_t count, double *loss);
 
   /* Codes of 4 bits of n bf16 values, two a byte, the first in the low half, and squared_error's
    * sums unless they are NULL: quantize_groups, pack_words and squared_error in one. x begins at

@@ -229,9 +229,20 @@ static bool inverses_at(const rondo_grid *grid, float low, float high, size_t wh
   return !inverses(grid, p->scale, lows, highs, whole, p->inverse);
 }
 
+/* Scales and zero points as params_by has them, on scales as they are stored. */
+static void round_params(const rondo_grid *grid, rondo_storage storage, float low, float high,
+                         const float *ratios, size_t count, ratio_params *p) {
+  if (storage.dtype == RONDO_F32) return;
+  stored_scales(grid, storage, p->scale, count, p->scale);
+  if (grid->kind == RONDO_AFFINE) stored_scales(grid, storage, p->zero, count, p->zero);
+  if (grid->kind == RONDO_ASYMMETRIC) {
+    zeros_by(grid, &low, &high, ratios, 0, 1, count, p->scale, p->zero);
+  }
+}
+
 /* Parameters at `count` ratios, filled up to whole vectors; returns whether some inverse is NaN. */
-static bool params_at(const rondo_grid *grid, float low, float high, const float *ratios,
-                      size_t count, ratio_params *p) {
+static bool params_at(const rondo_grid *grid, rondo_storage storage, float low, float high,
+                      const float *ratios, size_t count, ratio_params *p) {
   float filled[RATIO_BLOCK];
   size_t whole = (count + WIDTH - 1) / WIDTH * WIDTH;
   if (whole != count) {
@@ -239,6 +250,7 @@ static bool params_at(const rondo_grid *grid, float low, float high, const float
     ratios = filled;
   }
   params_by(grid, &low, &high, ratios, 0, 1, whole, p->scale, p->zero);
+  round_params(grid, storage, low, high, ratios, whole, p);
   for (size_t r = 0; grid->kind == RONDO_ASYMMETRIC && r < whole; r++) {
     p->floor[r] = 0 - p->zero[r];
     p->ceiling[r] = grid->high - p->zero[r];
@@ -246,14 +258,15 @@ static bool params_at(const rondo_grid *grid, float low, float high, const float
   return inverses_at(grid, low, high, whole, p);
 }
 
-KERNEL void group_losses(const rondo_grid *grid, const float *x, const float *weight, size_t n,
-                         float low, float high, const float *ratios, size_t count, double *loss) {
+KERNEL void group_losses(const rondo_grid *grid, rondo_storage storage, const float *x,
+                         const float *weight, size_t n, float low, float high, const float *ratios,
+                         size_t count, double *loss) {
   ratio_params p;
   for (size_t first = 0; first < count; first += RATIO_BLOCK) {
     double total[RATIO_BLOCK];
     size_t m = count - first < RATIO_BLOCK ? count - first : RATIO_BLOCK;
     memset(total, 0, (m + WIDTH - 1) / WIDTH * WIDTH * sizeof *total);
-    bool divide = params_at(grid, low, high, ratios + first, m, &p);
+    bool divide = params_at(grid, storage, low, high, ratios + first, m, &p);
     switch (grid->kind) {
     case RONDO_SYMMETRIC:
       ratio_kind(grid, RONDO_SYMMETRIC, divide, x, weight, n, &p, m, total);
@@ -272,7 +285,9 @@ KERNEL void group_losses(const rondo_grid *grid, const float *x, const float *we
       break;
     }
     for (size_t r = 0; r < m; r++) {
-      loss[first + r] += total[r] * ((double)p.scale[r] * p.scale[r]);
+      /* A scale that was rounded to 0 makes all values 0. */
+      double zero = p.scale[r] == 0 ? careful_sum(x, NULL, weight, n) : 0;
+      loss[first + r] += total[r] * ((double)p.scale[r] * p.scale[r]) + zero;
     }
   }
 }

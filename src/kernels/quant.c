@@ -166,6 +166,18 @@ TEMPLATE void quantize_run(const rondo_grid *grid, variant v, const void *x, siz
   if (at < n) quantize_rest(grid, v, x, at, n - at, p, y, codes);
 }
 
+TEMPLATE void strip_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype dtype,
+                       const void *x, size_t n, bool divide, rondo_params p, float *y,
+                       uint8_t *codes) {
+  variant by_inverse = {kind, dtype, true, false, false},
+          by_scale = {kind, dtype, true, true, false};
+  if (divide) {
+    quantize_run(grid, by_scale, x, n, p, y, codes);
+  } else {
+    quantize_run(grid, by_inverse, x, n, p, y, codes);
+  }
+}
+
 TEMPLATE void groups_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype dtype,
                         const void *x, size_t n, size_t group, rondo_params p, float *y,
                         uint8_t *codes) {
@@ -183,18 +195,6 @@ TEMPLATE void groups_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtyp
       quantize_run(grid, by_scale, values, m, p, out, bytes);
     }
     p.scale++, p.zero++, p.inverse++;
-  }
-}
-
-TEMPLATE void strip_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype dtype,
-                       const void *x, size_t n, bool divide, rondo_params p, float *y,
-                       uint8_t *codes) {
-  variant by_inverse = {kind, dtype, true, false, false},
-          by_scale = {kind, dtype, true, true, false};
-  if (divide) {
-    quantize_run(grid, by_scale, x, n, p, y, codes);
-  } else {
-    quantize_run(grid, by_inverse, x, n, p, y, codes);
   }
 }
 
@@ -230,21 +230,60 @@ TEMPLATE void strip_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype
     break;                                                         \
   }
 
-KERNEL void quantize_groups(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
-                            size_t group, rondo_params p, float *y, uint8_t *codes){
-    BY_KIND(groups_as, grid, dtype, x, n, group, p, y, codes)}
+KERNEL void quantize_columns(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
+                             bool divide, rondo_params p, float *y, uint8_t *codes) {
+  BY_KIND(strip_as, grid, dtype, x, n, divide, p, y, codes)
+}
 
-KERNEL
-    void quantize_columns(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
-                          bool divide, rondo_params p, float *y,
-                          uint8_t *codes){BY_KIND(strip_as, grid, dtype, x, n, divide, p, y, codes)}
+/* Parameters of n values, from value `first` of their groups on, one for each; returns whether some
+ * inverse is NaN. */
+static bool spread_params(rondo_params p, size_t first, size_t n, size_t group, rondo_params out) {
+  bool divide = false;
+  for (size_t at = 0; at < n; first = 0) {
+    size_t end = at + (group - first) < n ? at + (group - first) : n;
+    float scale = *p.scale++, zero = *p.zero++, inverse = *p.inverse++;
+    divide |= inverse != inverse;
+    for (; at < end; at++) {
+      out.scale[at] = scale;
+      out.zero[at] = zero;
+      out.inverse[at] = inverse;
+    }
+  }
+  return divide;
+}
+
+/* Groups that are no whole blocks, many of them at once. */
+static void small_groups(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
+                         size_t group, rondo_params p, float *y, uint8_t *codes) {
+  enum { SPREAD = 256 };
+  float scale[SPREAD], zero[SPREAD], inverse[SPREAD];
+  rondo_params spread = {scale, zero, inverse};
+  size_t size = dtype == RONDO_F32 ? 4 : 2;
+  for (size_t at = 0; at < n; at += SPREAD) {
+    size_t m = n - at < SPREAD ? n - at : SPREAD, g = at / group;
+    rondo_params from = {p.scale + g, p.zero + g, p.inverse + g};
+    bool divide = spread_params(from, at % group, m, group, spread);
+    quantize_columns(grid, dtype, (const unsigned char *)x + at * size, m, divide, spread,
+                     y == NULL ? NULL : y + at, codes == NULL ? NULL : codes + at);
+  }
+}
+
+KERNEL void quantize_groups(const rondo_grid *grid, rondo_dtype dtype, const void *x, size_t n,
+                            size_t group, rondo_params p, float *y, uint8_t *codes) {
+  enum { SMALL = 256 };
+  if (group % BLOCK != 0 && group < SMALL && group < n) {
+    small_groups(grid, dtype, x, n, group, p, y, codes);
+    return;
+  }
+  BY_KIND(groups_as, grid, dtype, x, n, group, p, y, codes)
+}
 
 /* ---- Dequantizing ---- */
 
 /* step: 0 where all values share one scale. */
 TEMPLATE
-    void dequantize_run(const rondo_grid *grid, const uint8_t *restrict codes, size_t n,
-                        const float *scale, const float *zero, size_t step, float *restrict y) {
+void dequantize_run(const rondo_grid *grid, const uint8_t *restrict codes, size_t n,
+                    const float *scale, const float *zero, size_t step, float *restrict y) {
   switch (grid->kind) {
   case RONDO_SYMMETRIC:
     for (size_t i = 0; i < n; i++) y[i] = scale[i * step] * (float)(int8_t)codes[i];

@@ -120,13 +120,14 @@ static inline float power_of_two(float scale, float mantissa) {
 }
 
 /* A scale over the tensor's own, as E4M3 holds it: what is too large is the largest, what is not 0
- * does not become so. */
+ * does not become so. Rounds as e4m3_round in quant.c does. */
 static inline float over_factor(float scale, float factor) {
-  float x = scale / factor, magnitude = magnitude_of(x);
-  magnitude = magnitude < 448.0f ? magnitude : 448.0f;
-  magnitude = magnitude > 0x1p-9f ? magnitude : 0x1p-9f;
-  magnitude = scale == 0 ? 0 : magnitude;
-  return float_of(bits_of(magnitude) | (bits_of(x) & 0x80000000u));
+  float x = scale / factor, magnitude = smaller(448.0f, magnitude_of(x));
+  float power = larger(0x1p-6f, float_of(bits_of(magnitude) & 0x7f800000u)),
+        magic = power * 0x1p20f;
+  float rounded = larger(0x1p-9f, (magnitude + magic) - magic);
+  rounded = scale == 0 ? 0 : rounded;
+  return float_of(bits_of(rounded) | (bits_of(x) & 0x80000000u));
 }
 
 KERNEL void powers_of_two(const rondo_grid *grid, const float *scale, size_t n, float *stored) {
@@ -153,28 +154,26 @@ static void e4m3_rounded(const float *x, size_t n, float *stored) {
 }
 
 /* An infinite scale stays infinite. */
-static void factored(float factor, const float *scale, size_t n, float *stored) {
-  float over[RONDO_ERROR_BLOCK];
-  for (size_t i = 0; i < n; i++) over[i] = over_factor(scale[i], factor);
-  e4m3_rounded(over, n, over);
+KERNEL void factored(float factor, const float *scale, size_t n, float *stored) {
   for (size_t i = 0; i < n; i++) {
-    stored[i] = magnitude_of(scale[i]) < INFINITY ? over[i] * factor : INFINITY;
+    float found = over_factor(scale[i], factor) * factor;
+    stored[i] = magnitude_of(scale[i]) < INFINITY ? found : INFINITY;
   }
 }
 
-KERNEL void stored_scales(const rondo_grid *grid, rondo_dtype dtype, float factor,
-                          const float *scale, size_t n, float *stored) {
+KERNEL void stored_scales(const rondo_grid *grid, rondo_storage storage, const float *scale,
+                          size_t n, float *stored) {
   for (size_t at = 0; at < n; at += RONDO_ERROR_BLOCK) {
     size_t m = n - at < RONDO_ERROR_BLOCK ? n - at : RONDO_ERROR_BLOCK;
-    if (factor != 0) {
-      factored(factor, scale + at, m, stored + at);
-    } else if (dtype == RONDO_F8_E8M0) {
+    if (storage.factor != 0) {
+      factored(storage.factor, scale + at, m, stored + at);
+    } else if (storage.dtype == RONDO_F8_E8M0) {
       powers_of_two(grid, scale + at, m, stored + at);
-    } else if (dtype == RONDO_F8_E4M3) {
+    } else if (storage.dtype == RONDO_F8_E4M3) {
       e4m3_rounded(scale + at, m, stored + at);
-    } else if (dtype == RONDO_F16) {
+    } else if (storage.dtype == RONDO_F16) {
       f16_rounded(scale + at, m, stored + at);
-    } else if (dtype == RONDO_BF16) {
+    } else if (storage.dtype == RONDO_BF16) {
       bf16_rounded(scale + at, m, stored + at);
     } else {
       memmove(stored + at, scale + at, m * sizeof *stored);
@@ -183,23 +182,25 @@ KERNEL void stored_scales(const rondo_grid *grid, rondo_dtype dtype, float facto
 }
 
 /* The reference's zero point, but on a scale that has been rounded; where it was rounded to 0, the
- * largest. A range of zeros keeps the zero point that it has. step: as in params_by. */
-TEMPLATE void zeros_by(const rondo_grid *grid, const float *low, const float *high, size_t count,
-                       const float *ratio, size_t step, const float *scale, float *restrict zero) {
+ * largest. A range of zeros keeps the zero point that it has. ranges, ratios: as in params_by. */
+TEMPLATE void zeros_by(const rondo_grid *grid, const float *low, const float *high,
+                       const float *ratio, size_t ranges, size_t ratios, size_t count,
+                       const float *scale, float *restrict zero) {
   const float most = grid->high;
   for (size_t i = 0; i < count; i++) {
-    float x = larger(0, -low[i]) * ratio[i * step] / scale[i], kept = zero[i];
-    float found = larger(grid->zero_low, round_half_even(x < most ? x : most));
-    zero[i] = (low[i] < 0) | (high[i] > 0) ? found : kept;
+    float bottom = low[i * ranges], top = high[i * ranges], kept = zero[i];
+    float x = larger(0, -bottom) * ratio[i * ratios] / scale[i];
+    float found = round_half_even(x < most ? x : most);
+    zero[i] = (bottom < 0) | (top > 0) ? found : kept;
   }
 }
 
 KERNEL void zeros_on(const rondo_grid *grid, const float *low, const float *high, size_t count,
                      const float *ratio, bool one_ratio, const float *scale, float *zero) {
   if (one_ratio) {
-    zeros_by(grid, low, high, count, ratio, 0, scale, zero);
+    zeros_by(grid, low, high, ratio, 1, 0, count, scale, zero);
   } else {
-    zeros_by(grid, low, high, count, ratio, 1, scale, zero);
+    zeros_by(grid, low, high, ratio, 1, 1, count, scale, zero);
   }
 }
 
