@@ -456,15 +456,21 @@ describe("help", function()
     assert.equal(help "scheme:loss", help(rondo.int4.loss))
     local m = small_model()
     local objects = { model = m, layer = select(2, m:layers()()),
-                      matcher = rondo.pattern.compile "a",
+                      matcher = rondo.pattern.compile "a", checkpoint = m.checkpoint,
                       quantized = rondo.int4:quantize(core.zeros { 2, 2 }) }
+    assert(rondo.plan(m, { recipe = rondo.recipe {
+      { function(of_recipe) objects["recipe.layer"] = of_recipe end, rondo.int4 },
+      otherwise = rondo.keep,
+    } }))
     for _, entry in ipairs(docs.load().functions) do
-      local class, method = entry.name:match "^rondo%.([%w_]+):(.*)$"
+      local class, method = entry.name:match "^rondo%.([%w_.]+):(.*)$"
       if objects[class] then
         assert.equal(help(class .. ":" .. method), help(objects[class][method]), entry.name)
       end
     end
     assert.truthy(help(m.map):find "^rondo.model:map%(")
+    assert.truthy(help(m.checkpoint):find "^rondo.checkpoint\n")
+    assert.truthy(help(objects["recipe.layer"].loss):find "^rondo.recipe.layer:loss%(")
     assert.truthy(help(assert(rondo.plan(m))):find "^rondo.plan\n")
     assert.truthy(help(rondo.int4):find "as the reference%s+does%), or one of rondo.clip")
     assert.truthy(help(rondo.quantize):find "\n  overwrite  +replace an existing folder")

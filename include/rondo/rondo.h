@@ -152,8 +152,8 @@ RONDO_API const rondo_error_record *rondo_last_error(rondo *r);
 RONDO_API void rondo_interrupt(rondo *r);
 
 /* For hosts with a Lua state of their own: luaL_requiref(L, "rondo", luaopen_rondo, 0). The state
- * needs Lua's base library and package, string, table and math. Makes every module of rondo known
- * to require without files, and returns the module rondo. */
+ * needs Lua's standard libraries, as luaL_openlibs opens them. Makes every module of rondo known to
+ * require without files, and returns the module rondo. */
 RONDO_API int luaopen_rondo(struct lua_State *L);
 
 #ifdef __cplusplus
