@@ -159,6 +159,32 @@ describe("affine integers", function()
   end)
 end)
 
+-- ---- Zero points from 1 on ----
+
+describe("positive zero points", function()
+  it("are 1 where they would be 0, with a scale that reaches the highest code then", function()
+    local w = core.tensor { { 0.5, 30, 7, 15 }, { -0.25, 30, 7, 15 }, { -8, 22, 7, 15 },
+                            { -9, -15, -1, -2 }, { 0, 0, 0, 0 } }
+    local q = rondo.int4 { symmetric = false, zero = "positive", group_size = "row" }:quantize(w)
+    assert.same({ { 1 }, { 1 }, { 4 }, { 15 }, { 7 } }, q.zeros:totable())
+    local scales = { f32(30 / 14), f32(30 / 14), 2, 1, f32(2 / 15) }
+    for row, scale in ipairs(scales) do assert.equal(scale, q.scales[row][1]) end
+    assert.same({ { 1, 15, 4, 8 }, { 1, 15, 4, 8 }, { 0, 15, 8, 12 }, { 6, 0, 14, 13 },
+                  { 7, 7, 7, 7 } }, q.codes:totable())
+    local half = rondo.int4 { symmetric = false, zero = "positive", group_size = "row",
+                              scale = "bf16" }:quantize(w)
+    assert.same({ { 1 }, { 1 }, { 4 }, { 15 }, { 7 } }, half.zeros:totable())
+    assert.equal(core.tensor({ f32(30 / 14) }):to("bf16"):to("f32")[1], half.scales[1][1])
+    local losses = rondo.int4 { symmetric = false, zero = "positive", group_size = "row",
+                                scale = "bf16" }:losses(w, { 1, 0.5 })
+    local expected = half:dequantize() - w
+    for row = 1, 5 do
+      local error = (expected[row] * expected[row]):sum()
+      assert.is_true(math.abs(losses[row][1][1] - error) <= 1e-5 * error)
+    end
+  end)
+end)
+
 -- ---- 8-bit floats ----
 
 -- The values of E4M3 that are not negative, by code; 0x7f is NaN.
@@ -222,6 +248,25 @@ describe("fp8", function()
         assert.equal(2.0 ^ (math.floor(math.log(largest, 2)) - 8), q.scales[row][g])
       end
     end
+  end)
+end)
+
+describe("e2m1", function()
+  it("takes the nearest, ties to even", function()
+    local values = { 0, 0.5, 1, 1.5, 2, 3, 4, 6 }
+    local w, expected = { 6 }, { 7 }
+    for code = 0, 6 do
+      local middle = (values[code + 1] + values[code + 2]) / 2
+      for sign = 0, 1 do
+        local even = code % 2 == 0 and code or code + 1
+        for step, found in pairs { [-1] = code, [0] = even, [1] = code + 1 } do
+          w[#w + 1] = (1 - 2 * sign) * middle * (1 + step * 2.0 ^ -22)
+          expected[#expected + 1] = found == 0 and 0 or found + 8 * sign
+        end
+      end
+    end
+    local codes = rondo.e2m1 { group_size = "row" }:quantize(core.tensor { w }).codes
+    assert.same({ expected }, codes:totable())
   end)
 end)
 

@@ -15,7 +15,7 @@ local lfs = require "lfs"
 local kernels = {
   group_ranges = 3, column_ranges = 3, squared_error = 3, -- by type of the weights
   dequantize_groups = 5, dequantize_columns = 5, -- by kind of grid
-  params_of = 8, zeros_on = 2, -- with one ratio and one each; params_of by kind of grid
+  params_of = 10, zeros_on = 2, -- with one ratio and one each; params_of by kind of scale
   quantize_groups = 90, quantize_columns = 90, -- by both, kind of output, and way of dividing
   powers_of_two = 1, factored = 1, inverses = 1, group_losses = 30, pack_words = 6,
   unpack_words = 3, largest_magnitude = 1,

@@ -201,14 +201,14 @@ typedef struct {
 } grid_name;
 
 static const grid_name grids[] = {
-    {"int", 1, true, false},     {"int", 2, false, false},    {"int", 2, true, false},
-    {"int", 3, false, false},    {"int", 3, true, true},      {"int", 4, false, false},
-    {"int", 4, true, false},     {"int", 4, true, true},      {"int", 5, false, false},
-    {"int", 8, false, false},    {"int", 8, true, false},     {"int", 16, false, false},
-    {"int", 16, true, false},    {"affine", 1, false, false}, {"affine", 3, false, false},
-    {"affine", 4, false, false}, {"affine", 8, false, false}, {"fp8", 8, true, false},
-    {"nf4", 4, true, false},     {"fp4", 4, true, false},     {"fp4_e2m1", 4, true, false},
-    {"e2m1", 4, true, false}};
+    {"int", 1, true, false},       {"int", 2, false, false},      {"int", 2, true, false},
+    {"int", 3, false, false},      {"int", 3, true, true},        {"int", 4, false, false},
+    {"int", 4, true, false},       {"int", 4, true, true},        {"int", 5, false, false},
+    {"int", 8, false, false},      {"int", 8, true, false},       {"int", 16, false, false},
+    {"int", 16, true, false},      {"affine", 1, false, false},   {"affine", 3, false, false},
+    {"affine", 4, false, false},   {"affine", 8, false, false},   {"fp8", 8, true, false},
+    {"positive", 4, false, false}, {"positive", 8, false, false}, {"nf4", 4, true, false},
+    {"fp4", 4, true, false},       {"fp4_e2m1", 4, true, false},  {"e2m1", 4, true, false}};
 enum { GRIDS = sizeof grids / sizeof *grids };
 
 static rondo_grid grid_at(int g) {

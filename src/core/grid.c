@@ -13,6 +13,7 @@ typedef struct {
   int entries;
   double value[16]; /* midpoints are taken in double, then rounded, as in the reference */
   int8_t code[16];
+  bool ties_to_even; /* values half way between two go to the even code, else to the lower value */
 } codebook;
 
 #define FP4_BNB_VALUES \
@@ -27,22 +28,33 @@ static const codebook codebooks[] = {
       -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
       0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
       0.7229568362236023, 1.0},
-     {7, 1, 2, 3, 4, 5, 6, 0, -8, -7, -6, -5, -4, -3, -2, -1}},
-    {"fp4", 15, FP4_BNB_VALUES, FP4_BNB_CODES},
-    {"fp4_e2m1_bnb", 15, FP4_BNB_VALUES, FP4_BNB_CODES},
+     {7, 1, 2, 3, 4, 5, 6, 0, -8, -7, -6, -5, -4, -3, -2, -1},
+     false},
+    {"fp4", 15, FP4_BNB_VALUES, FP4_BNB_CODES, false},
+    {"fp4_e2m1_bnb", 15, FP4_BNB_VALUES, FP4_BNB_CODES, false},
     {"fp4_e2m1",
      15,
      {-6, -4, -3, -2, -1.5, -1, -0.0625, 0, 0.0625, 1, 1.5, 2, 3, 4, 6},
-     {-1, -2, -3, -4, -5, -6, -7, 0, 1, 2, 3, 4, 5, 6, 7}},
+     {-1, -2, -3, -4, -5, -6, -7, 0, 1, 2, 3, 4, 5, 6, 7},
+     false},
     {"e2m1",
      15,
      {-6, -4, -3, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4, 6},
-     {15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7}},
+     {15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7},
+     true},
 };
 
 static void fill_quarters(rondo_cuts *cuts) {
   for (int k = 0; k < 3; k++) {
     for (int q = 0; q < 4; q++) cuts->within[k][-q & 3] = cuts->rising[4 * q + k];
+  }
+}
+
+/* A cut belongs to the value below it; here, to that of the even code. */
+static void move_ties(rondo_grid *grid) {
+  for (int i = 1; i < grid->entries; i++) {
+    float *cut = &grid->cuts.rising[i - 1];
+    if (grid->code[i] % 2 == 0) *cut = nextafterf(*cut, -INFINITY);
   }
 }
 
@@ -57,6 +69,7 @@ static void fill_codebook(rondo_grid *grid, const codebook *book) {
     grid->decode[book->code[i] & 15] = (float)book->value[i];
     if (i > 0) grid->cuts.rising[i - 1] = (float)((book->value[i - 1] + book->value[i]) * 0.5);
   }
+  if (book->ties_to_even) move_ties(grid);
   fill_quarters(&grid->cuts);
 }
 

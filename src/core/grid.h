@@ -9,7 +9,7 @@
  * for a float); "fp8" (8 bits: OCP E4M3, without infinity); or with 4 bits a codebook: "nf4"
  * (QLoRA, arXiv 2305.14314), "fp4" and "fp4_e2m1_bnb" (the tables of neural-compressor's RTN, whose
  * smallest value is 0.0625), "fp4_e2m1" (the same module's), "e2m1" (the true OCP E2M1 grid, codes
- * are its bit patterns). False and *e filled otherwise. */
+ * are its bit patterns, ties go to the even one). False and *e filled otherwise. */
 bool rondo_grid_make(rondo_grid *grid, const char *data_type, int bits, bool symmetric,
                      bool full_range, rondo_error *e);
 

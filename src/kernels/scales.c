@@ -190,7 +190,7 @@ TEMPLATE void zeros_by(const rondo_grid *grid, const float *low, const float *hi
   for (size_t i = 0; i < count; i++) {
     float bottom = low[i * ranges], top = high[i * ranges], kept = zero[i];
     float x = larger(0, -bottom) * ratio[i * ratios] / scale[i];
-    float found = round_half_even(x < most ? x : most);
+    float found = larger(grid->zero_low, round_half_even(x < most ? x : most));
     zero[i] = (bottom < 0) | (top > 0) ? found : kept;
   }
 }
