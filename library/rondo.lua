@@ -128,18 +128,29 @@ rondo.clip.mse = nil
 
 ---What scheme:quantize gives. Scales and zero points have the shape that scheme:ratios gives.
 ---@class rondo.quantized
----@field codes rondo.tensor i8, or u8 with zero points; a matrix
----@field scales rondo.tensor f32, of the values that are stored
----@field zeros? rondo.tensor u8
+---@field codes rondo.tensor i8; u8 with zero points, and of fp8, where they are its bits; a matrix
+---@field scales rondo.tensor f32, what codes are multiplied by
+---@field zeros? rondo.tensor u8; with zero = "float" f32, the values of code 0
+---@field stored rondo.quantized.stored how the scales are stored
 ---@field scheme rondo.scheme
 ---@field shape integer[] of the weight
 local quantized = {}
+
+---Scales as they are stored: in their type; over a factor, with tensor_scale; or quantized in turn,
+---with double: then codes and a map, where there is one, stand for what scales are multiplied with.
+---@class rondo.quantized.stored
+---@field scales rondo.tensor f32: by group, values of the type that they are stored in; with double
+---[groups of scales]
+---@field factor? number the tensor's own scale: scales * factor are those of the groups
+---@field codes? rondo.tensor i8, or u8 on the dynamic map, [scales], row by row
+---@field mean? number added to what codes and scales give; 0 without mean
+---@field map? rondo.tensor f32 [256]: the dynamic map, by code
 
 ---The values again, f32.
 ---@return rondo.tensor
 function quantized:dequantize() end
 
----Bits for each weight: codes, scales and zero points.
+---Bits for each weight: codes, scales and zero points, and a scale of the tensor's own.
 ---@return number
 function quantized:bits() end
 
@@ -1096,11 +1107,12 @@ function rondo.plot.heat(values, options) end
 ---Called with a table of options it gives another that differs in these:
 ---rondo.int4 { group_size = 64 }.
 ---@class rondo.scheme
----@field type string "int1" .. "int16", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1" or "keep"
----@field data_type string "int", or the codebook's name
+---@field type string "int1" .. "int16", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1", "fp8" or
+---"keep"
+---@field data_type string "int", "fp8", or the codebook's name
 ---@field bits integer
 ---@field group_size integer|"row"|"tensor"|integer[] weights that share a scale, or a block
----{ output channels, input channels }; default 128, from int8 on "row"
+---{ output channels, input channels }; default 128, with 8 bits and more "row"
 ---@field group_dim 0|1 groups run along the input (1, default) or the output channels
 ---@field symmetric boolean without a zero point; default true
 ---@field full_range boolean symmetric: scale by 2^(bits-1); default false
@@ -1109,11 +1121,16 @@ function rondo.plot.heat(values, options) end
 ---does), or one of rondo.clip
 ---@field clip string|rondo.strategy
 ---@field scale "f32"|"f16"|"bf16"|"e4m3"|"e8m0" the type that scales are stored in; default "f32"
----@field zero "integer"|"positive"|"float" the kind of zero point; default "integer"
----@field double table? the scales quantized in turn: { bits, group_size, mean }
+---the kind of zero point; default "integer"; "positive": from 1 on; "float": the value of code 0,
+---stored like the scale
+---@field zero "integer"|"positive"|"float"
+---@field tensor_scale boolean scales of e4m3 are multiplied by one of the tensor's own; default false
+---@field double table? the scales quantized in turn: { bits, group_size, mean, map }, map "int" or
+---"dynamic"
 ---@field importance rondo.tensor? a value for each column: the weight of its errors
 ---@field p number the errors' norm, for searches; default 2
 ---@field grid userdata the number grid
+---@field divisor number a group's scale is its range over that
 local scheme = {}
 
 ---Quantizes a weight in memory.
@@ -1128,7 +1145,8 @@ function scheme:loss(weight) end
 
 ---Errors by group: the sums of importance * |difference|^p.
 ---@param weight rondo.tensor
----@param ratios rondo.tensor|number[] clip ratios: by group, or a list to try
+---clip ratios above 0, at most 1: by group, or a list to try; or { scales =, zeros = } by group
+---@param ratios rondo.tensor|number[]|table
 ---@return rondo.tensor
 function scheme:losses(weight, ratios) end
 
@@ -1141,6 +1159,10 @@ function scheme:ratios(weight, value) end
 ---Whether groups have a zero point of their own.
 ---@return boolean
 function scheme:has_zero() end
+
+---The dtype of zero points: "u8", "f32" for zero = "float"; nil without.
+---@return string?
+function scheme:zero_dtype() end
 
 ---Groups along a line of so many weights.
 ---@param length integer
@@ -1210,6 +1232,22 @@ rondo.fp4 = nil
 ---@type rondo.scheme
 rondo.e2m1 = nil
 
+---8-bit floats (E4M3 without infinity, up to 448), a scale for each row.
+---@type rondo.scheme
+rondo.fp8 = nil
+
+---OCP's MXFP4: e2m1 in groups of 32, scales that are powers of two.
+---@type rondo.scheme
+rondo.mxfp4 = nil
+
+---OCP's MXFP8: fp8 in groups of 32, scales that are powers of two.
+---@type rondo.scheme
+rondo.mxfp8 = nil
+
+---NVFP4: e2m1 in groups of 16, scales of E4M3 and one of the tensor's own.
+---@type rondo.scheme
+rondo.nvfp4 = nil
+
 ---Leaves a tensor as it is.
 ---@type rondo.scheme
 rondo.keep = nil
@@ -1221,6 +1259,10 @@ rondo.scheme = {}
 ---All schemes with their defaults, by type.
 ---@type table<string, rondo.scheme>
 rondo.scheme.types = {}
+
+---The schemes that are fields of rondo, by name.
+---@type table<string, rondo.scheme>
+rondo.scheme.ready = {}
 
 ---The names of the codebooks.
 ---@type string[]
@@ -1240,11 +1282,6 @@ function rondo.scheme.from(given) end
 ---scale_dtype
 ---@return rondo.scheme
 function rondo.scheme.of_reference(fields) end
-
----Whether a scheme of this type is a field of rondo.
----@param name string
----@return boolean
-function rondo.scheme.is_named(name) end
 
 ---Whether a value is a scheme.
 ---@param value any
