@@ -181,12 +181,11 @@ describe("the rules of a recipe", function()
   end)
 
   it("refuse at once what no kernel can do", function()
-    local message = refused(plan, llama(1), { { "down_proj", int4 { symmetric = false,
-                                                                    zero = "float" } },
-                                              otherwise = keep, name = "floats" })
-    assert.matches("recipe 'floats': model.layers.0.mlp.down_proj.weight %(rule down_proj%)",
+    local message = refused(plan, llama(1), { { "down_proj", rondo.scheme.from {
+      type = "int9", scale = "f16" } }, otherwise = keep, name = "nine" })
+    assert.matches("recipe 'nine': model.layers.0.mlp.down_proj.weight %(rule down_proj%)",
       message)
-    assert.matches("zero points that are no integers", message)
+    assert.matches("scales of 9%-bit codes are f32, not f16", message)
   end)
 
   it("refuse answers of functions that are no schemes", function()

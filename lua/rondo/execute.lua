@@ -4,7 +4,6 @@
 
 local core = require "rondo.core"
 local params = require "rondo.params"
-local source = require "rondo.model.source"
 local stream = require "rondo.stream"
 local tiles = require "rondo.tiles"
 
@@ -12,21 +11,24 @@ local execute = {}
 
 local COPY_BYTES = 8 * 1024 * 1024
 
--- Names the tensor, and the slice where there are several, in front of an error.
-local function located(job, slice, slices, message)
+-- Names the tensor, and the matrix in it where there are several, in front of an error.
+local function located(job, piece, n, message)
   local name = job.name
-  if slices > 1 then name = string.format("%s, slice %d", name, slice) end
-  return string.format("%s: %s", name, message)
+  if #job.work > 1 then name = ("%s, %s"):format(name, piece.path) end
+  if piece.count > 1 then name = ("%s, slice %d"):format(name, n) end
+  return ("%s: %s"):format(name, message)
 end
 
 -- Squared errors of the whole layer at each of the ratios; or nil, message, code.
 local function losses_at(job, ratios, keep, tick, exact)
-  local whole, losses = job.layer.source, core.zeros({ #ratios }, "f64")
-  for slice = 1, whole.slices do
-    local done, message, code = stream.losses(source.slice(whole, slice), job.scheme,
-                                              core.tensor(ratios, "f32"), losses, keep, tick,
-                                              exact)
-    if not done then return nil, located(job, slice, whole.slices, message), code end
+  local losses = core.zeros({ #ratios }, "f64")
+  for _, piece in ipairs(job.work) do
+    for n = 1, piece.count do
+      local done, message, code = stream.losses(piece.source(n), job.scheme,
+                                                core.tensor(ratios, "f32"), losses, keep, tick,
+                                                exact)
+      if not done then return nil, located(job, piece, n, message), code end
+    end
   end
   return losses:totable()
 end
@@ -57,16 +59,19 @@ function execute.check(job, keep)
   return true
 end
 
--- The largest magnitude of a layer and of those that it shares a scale with; or nil, message, code.
-local function largest(job)
-  local shared, most = job.shared, 0
-  for _, whole in ipairs(shared.amax and {} or shared.sources) do
-    local found, message, code = stream.largest(whole)
-    if not found then return nil, located(job, 1, 1, message), code end
-    most = math.max(most, found)
+-- The largest magnitude of a piece and of those that it shares a scale with; or nil, message, code.
+local function largest(job, shared)
+  if shared.amax then return shared.amax end
+  local most = 0
+  for _, piece in ipairs(shared.sources) do
+    for n = 1, piece.count do
+      local found, message, code = stream.largest(piece.source(n))
+      if not found then return nil, located(job, piece, n, message), code end
+      most = math.max(most, found)
+    end
   end
-  shared.amax = shared.amax or most
-  return shared.amax
+  shared.amax = most
+  return most
 end
 
 -- Writes what a format stores of a layer besides, whatever its weights are.
@@ -80,40 +85,50 @@ local function put_constants(job, put_bytes)
   return true
 end
 
+-- Quantizes the matrices of one piece, which stand one below the other in its tensors.
+local function quantize_piece(job, piece, wanted, put)
+  local by_role = {}
+  for _, e in ipairs(piece.entries) do by_role[e.role] = e end
+  if by_role.values then wanted.values_dtype = by_role.values.dtype else wanted.store = by_role end
+  if piece.shared then
+    local amax, message, code = largest(job, piece.shared)
+    if not amax then return nil, message, code end
+    wanted.amax = amax
+  end
+  for n = 1, piece.count do
+    local function sink(role, tensor, row, col)
+      local e = by_role[role]
+      local above = piece.count > 1 and (n - 1) * e.shape[#e.shape - 1] or 0
+      return put(e, tensor, above + row, col)
+    end
+    local done, message, code = stream.quantize(piece.source(n), job.scheme, wanted, sink)
+    if not done then return nil, located(job, piece, n, message), code end
+  end
+  return true
+end
+
 --- Quantizes a layer.
 -- @param keep  whether NaN and infinity pass
 -- @param tick  called now and then while a ratio is searched, or nil
 -- @return { ratio, error, norm }: the clip ratio (NaN where groups have ratios of their own), the
 --         sum of squared differences and of squares; or nil, message, code
 function execute.quantize(job, keep, put, put_bytes, tick)
-  local whole, by_role = job.layer.source, {}
-  for _, e in ipairs(job.entries) do by_role[e.role] = e end
-  local found = params.are_found(job.scheme, job.reference)
-  local ratio, message, code = 0 / 0
-  if not found then ratio, message, code = execute.ratio(job, keep, tick) end
-  if not ratio then return nil, message, code end
-  local sums = core.sums()
-  local wanted = { ratio = ratio, keep = keep, sums = sums, reference = job.reference,
-                   of_what = ("%s (rule %s)"):format(job.name, job.rule) }
-  if job.shared then
-    wanted.amax, message, code = largest(job)
-    if not wanted.amax then return nil, message, code end
+  local ratio, message, code = 0 / 0, nil, nil
+  if not params.are_found(job.scheme, job.reference) then
+    ratio, message, code = execute.ratio(job, keep, tick)
   end
-  if by_role.values then wanted.values_dtype = by_role.values.dtype else wanted.store = by_role end
-  for slice = 1, whole.slices do
-    local function sink(role, tensor, row, col)
-      local e = by_role[role]
-      local above = whole.slices > 1 and (slice - 1) * e.shape[#e.shape - 1] or 0
-      return put(e, tensor, above + row, col)
-    end
+  if not ratio then return nil, message, code end
+  local wanted = { ratio = ratio, keep = keep, sums = core.sums(), reference = job.reference,
+                   of_what = ("%s (rule %s)"):format(job.name, job.rule) }
+  for _, piece in ipairs(job.work) do
     local done
-    done, message, code = stream.quantize(source.slice(whole, slice), job.scheme, wanted, sink)
-    if not done then return nil, located(job, slice, whole.slices, message), code end
+    done, message, code = quantize_piece(job, piece, wanted, put)
+    if not done then return nil, message, code end
   end
   local done
   done, message, code = put_constants(job, put_bytes)
   if not done then return nil, message, code end
-  local error, norm = sums:values()
+  local error, norm = wanted.sums:values()
   return { ratio = ratio, error = error, norm = norm }
 end
 

@@ -13,12 +13,14 @@
 -- is carried out. What a decision means for the tensors of a group (shapes, bytes) is worked out
 -- once and remembered for a while.
 
+local config_of = require "rondo.model.config"
 local core = require "rondo.core"
 local layers_of = require "rondo.model.layers"
 local decide = require "rondo.recipe.decide"
 local formats = require "rondo.formats"
 local linear = require("rondo.model.layer").linear
 local parts = require "rondo.recipe.parts"
+local pieces = require "rondo.formats.pieces"
 local plan_options = require "rondo.plan_options"
 local recipe_of = require "rondo.recipe"
 local sequence = require "rondo.sequence"
@@ -80,13 +82,20 @@ local function unfit_importance(scheme, transposed, shape)
   end
 end
 
+-- What formats are told of a layer, see rondo.formats.
+local function about_layer(made, name, what, shape, dtype)
+  return { name = name, path = layers_of.path(made.list, name), kind = what.kind, dtype = dtype,
+           shape = shape, transposed = what.transposed, options = made.options,
+           interleaved = made.interleaved }
+end
+
 -- The first of the schemes for which the format has a place, as it stores it; and why it has none
 -- for the one before it. nil and the reason where it has no place for any. keep goes always.
 local function first_fit(format, about, schemes)
   local reason
   for _, scheme in ipairs(schemes) do
     if scheme.type == "keep" then return scheme, reason end
-    local fit, why = format.fit(scheme, about)
+    local fit, why = formats.fit(format, scheme, about)
     if fit then return fit, reason end
     reason = reason or why
   end
@@ -96,9 +105,7 @@ end
 -- What a rule's scheme comes to in the output's format, and the rule's text with a remark where it
 -- is another one.
 local function fitted(made, where, name, what, scheme, rule, shape, dtype)
-  local o = made.options
-  local about = { name = name, path = layers_of.path(made.list, name), kind = what.kind,
-                  dtype = dtype, shape = shape, transposed = what.transposed, options = o }
+  local o, about = made.options, about_layer(made, name, what, shape, dtype)
   local fit, reason = first_fit(made.format, about, { scheme, table.unpack(o.fallback) })
   if not fit then
     error(("%s: %s (rule %s): %s: %s; a fallback would be taken instead (fallback = keep)"):format(
@@ -128,7 +135,8 @@ local function decision_maker(made, where)
     end
     scheme, rule = fitted(made, where, name, what, scheme, rule, shape, dtype)
     if scheme.type == "keep" then return decision(o, record and "unpack" or "copy", rule) end
-    local turned = what.transposed and scheme:transposed() or scheme
+    local cut = made.format.experts and #shape == 3 -- its pieces are turned
+    local turned = what.transposed and not cut and scheme:transposed() or scheme
     return decision(o, "quantize", rule, turned, scheme)
   end
 end
@@ -227,10 +235,8 @@ local function outputs_of(made, chosen, name, about)
     return { tensors.new(nil, "values", chosen.dtype or about.dtype, about.shape) }
   end
   local what = layers_of.what(made.list, name)
-  return made.format.outputs({ name = name, path = layers_of.path(made.list, name),
-                               kind = what.kind, dtype = about.dtype, shape = about.shape,
-                               transposed = what.transposed, options = made.options },
-                             chosen.scheme)
+  return formats.outputs(made.format, about_layer(made, name, what, about.shape, about.dtype),
+                         chosen.scheme)
 end
 
 -- What the source tensor is: dtype and shape (of a packed layer: as it was) and its bytes.
@@ -247,14 +253,14 @@ end
 
 function measure(made, chosen, name)
   local about, after = source_of(made, chosen, name), 0
-  local outputs = outputs_of(made, chosen, name, about)
+  local outputs, list = outputs_of(made, chosen, name, about)
   local weights = shape_of.count(about.shape)
   for _, e in ipairs(outputs) do after = after + e.nbytes end
   return {
     shape = about.shape, dtype = about.dtype, action = chosen.action, rule = chosen.rule,
     scheme = chosen.scheme and chosen.scheme:label(), weights = weights,
     bits = weights > 0 and after * 8 / weights or 0, bytes_before = about.nbytes,
-    bytes_after = after, outputs = outputs,
+    bytes_after = after, outputs = outputs, pieces = list,
   }
 end
 
@@ -276,10 +282,11 @@ end
 
 -- ---- Files ----
 
--- The name of an output of the i-th job.
-local function output_name(made, i, e)
+-- The name of an output of the i-th job, which comes to m.
+local function output_name(made, i, m, e)
   local name = made.names[i]
-  if e.part then return stored.member(layers_of.path(made.list, name), e.part) end
+  local path = (e.part or e.piece) and layers_of.path(made.list, name)
+  if e.part then return stored.member(pieces.path(path, m.pieces[e.piece]), e.part) end
   local record = e.role == "values" and made.list.records[name]
   if record then return record.weight end
   return name
@@ -288,16 +295,16 @@ end
 --- Iterates over the outputs of a shard, as the core wants it: name, dtype, shape; and the job's
 --- number.
 function plan.each_output(made, shard)
-  local i, k, outputs = shard.first - 1, 0, {}
+  local i, k, m = shard.first - 1, 0, { outputs = {} }
   return function()
     k = k + 1
-    if k > #outputs then
+    if k > #m.outputs then
       i, k = i + 1, 1
       if i > shard.last then return nil end
-      outputs = plan.measure(made, i).outputs
+      m = plan.measure(made, i)
     end
-    local e = outputs[k]
-    return output_name(made, i, e), e.dtype, e.shape, i
+    local e = m.outputs[k]
+    return output_name(made, i, m, e), e.dtype, e.shape, i
   end
 end
 
@@ -391,11 +398,11 @@ local function row(made, i)
 end
 
 -- The output tensors of the i-th job, with their places.
-local function entries_of(made, i, outputs)
+local function entries_of(made, i, m)
   local shard, entries = made.shard_of[i], {}
-  for k, e in ipairs(outputs) do
+  for k, e in ipairs(m.outputs) do
     local number = made.first_output[i] - shard.first_output + k
-    local entry = { name = output_name(made, i, e), file = shard.name,
+    local entry = { name = output_name(made, i, m, e), file = shard.name,
                     offset = shard.header_bytes + shard.offsets[number] }
     for key, value in pairs(e) do entry[key] = value end
     entries[k] = entry
@@ -403,41 +410,56 @@ local function entries_of(made, i, outputs)
   return entries
 end
 
--- What layers that engines fuse have in common, made at first use: { sources }, one table for all
--- of them. Only those with a scale for the whole tensor share anything.
-local function shared_by(made, i)
-  local source_of_layer = function(number)
-    return model_of().layer_of(made.model, made.names[number]).source
+-- What is computed of each piece of a layer: { entries, path, sources }, sources(n) its n-th matrix
+-- of `count`.
+local function work_of(made, i, m, entries, all)
+  local path, work = layers_of.path(made.list, made.names[i]), {}
+  for number, piece in ipairs(m.pieces) do
+    work[number] = { entries = {}, path = pieces.path(path, piece), count = piece.count,
+                     source = function(n) return pieces.source(all, piece, n) end }
   end
-  local fused = recipe_of.body(made.options.recipe).fused ~= false
-  local function key_of(number)
-    local above, words = parts.partners(layers_of.path(made.list, made.names[number]))
-    return fused and above and above .. "\0" .. words or number
-  end
-  if not made.shared then
-    made.shared = {}
-    for number, chosen in ipairs(made.decisions) do
-      if chosen.what == "quantize" and chosen.scheme.tensor_scale then
-        local key = key_of(number)
-        made.shared[key] = made.shared[key] or { sources = {} }
-        table.insert(made.shared[key].sources, source_of_layer(number))
+  for _, e in ipairs(entries) do table.insert(work[e.piece].entries, e) end
+  return work
+end
+
+-- What is common to the layers that engines fuse with one of that path, made at first use: one
+-- table for all of them. Only those with a scale for the whole tensor have anything.
+local function fusions_of(made)
+  if made.fusions then return made.fusions end
+  local fused, fusions = recipe_of.body(made.options.recipe).fused ~= false, {}
+  made.fusions = { of = function(path)
+    local above, words = parts.partners(path)
+    local key = fused and above and above .. "\0" .. words or path
+    fusions[key] = fusions[key] or { sources = {} }
+    return fusions[key]
+  end }
+  for number, chosen in ipairs(made.decisions) do
+    if chosen.what == "quantize" and chosen.scheme.tensor_scale then
+      local m, name = plan.measure(made, number), made.names[number]
+      local all = model_of().layer_of(made.model, name).source
+      for _, piece in ipairs(work_of(made, number, m, {}, all)) do
+        table.insert(made.fusions.of(piece.path).sources, piece)
       end
     end
   end
-  return made.shared[key_of(i)]
+  return made.fusions
 end
 
 --- The i-th job of a plan, made anew with each call: name, action, rule, entries, before, after
---- (bytes); of one that quantizes layer, scheme, ratio, reference (see rondo.formats), shared: {
---- sources } of the layers that it shares a scale with; of a cast source.
+--- (bytes); of one that quantizes layer, scheme, ratio, reference (see rondo.formats), work; of a
+--- cast source. work: for each piece of the layer (rondo.formats.pieces) { entries, path, count,
+--- source(n): its n-th matrix, shared: { sources } of those that it shares a scale with }.
 function plan.job(made, i)
   local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
   local job = { name = name, action = chosen.action, rule = chosen.rule, before = m.bytes_before,
-                after = m.bytes_after, entries = entries_of(made, i, m.outputs) }
+                after = m.bytes_after, entries = entries_of(made, i, m) }
   if chosen.what == "quantize" then
     job.layer, job.scheme = model_of().layer_of(made.model, name), chosen.scheme
     job.ratio, job.reference = made.ratios[i], made.format.reference or false
-    if chosen.scheme.tensor_scale then job.shared = shared_by(made, i) end
+    job.work = work_of(made, i, m, job.entries, job.layer.source)
+    for _, piece in ipairs(chosen.scheme.tensor_scale and job.work or {}) do
+      piece.shared = fusions_of(made).of(piece.path)
+    end
   elseif chosen.what == "unpack" then
     job.source = model_of().layer_of(made.model, name).source
   elseif chosen.what == "bias" then
@@ -462,16 +484,24 @@ function plan.quantizing(made)
 end
 
 --- What is said of the layers that are quantized: for path, layer in ...; layer: { tensor (the name
---- of the weight where it is not quantized), kind, dtype, shape, scheme }.
+--- of the weight where it is not quantized), kind, dtype, shape, scheme }. Of a layer that is cut
+--- into pieces, those.
 function plan.layers(made)
-  local i = 0
+  local i, k, m, chosen, path, tensor = 0, 0, { pieces = {} }, nil, nil, nil
   return function()
-    i = next_layer(made, i + 1)
-    if not i then return nil end
-    local name, chosen, m = made.names[i], made.decisions[i], plan.measure(made, i)
-    local path, record = layers_of.path(made.list, name), made.list.records[name]
-    return path, { tensor = record and record.weight or name, dtype = m.dtype, shape = m.shape,
-                   kind = layers_of.what(made.list, name).kind, scheme = chosen.scheme }
+    k = k + 1
+    if k > #m.pieces then
+      i, k = next_layer(made, i + 1), 1
+      if not i then return nil end
+      local name = made.names[i]
+      local record = made.list.records[name]
+      chosen, m, path = made.decisions[i], plan.measure(made, i), layers_of.path(made.list, name)
+      tensor = record and record.weight or name
+    end
+    local piece = m.pieces[k]
+    return pieces.path(path, piece),
+           { tensor = tensor, dtype = m.dtype, shape = piece.shape, scheme = chosen.scheme,
+             kind = layers_of.what(made.list, made.names[i]).kind }
   end
 end
 
@@ -543,6 +573,7 @@ function new(model, o)
   local list, tied = model_of().layer_list(model)
   return { model = model, options = o, list = list, tied = tied, names = model.names,
            format = formats.get(o.format),
+           interleaved = config_of.set(model.config, "model_type").gpt_oss or false,
            group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
            measures = {}, measure_count = 0 }
 end

@@ -13,7 +13,7 @@ local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 
-local awq = { name = "awq" }
+local awq = { name = "awq", experts = "split" }
 
 local ORDER = { 0, 2, 4, 6, 1, 3, 5, 7 } -- the output whose code each field of a word holds
 

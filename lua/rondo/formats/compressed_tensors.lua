@@ -21,7 +21,7 @@ local tensors = require "rondo.formats.tensors"
 
 local ceil_div = shape_of.ceil_div
 
-local compressed = { name = "compressed-tensors" }
+local compressed = { name = "compressed-tensors", experts = "split" }
 
 -- ---- What a layer is stored in ----
 

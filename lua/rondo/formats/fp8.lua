@@ -13,7 +13,7 @@ local tensors = require "rondo.formats.tensors"
 
 local ceil_div = shape_of.ceil_div
 
-local fp8 = { name = "fp8" }
+local fp8 = { name = "fp8", experts = "split" }
 
 -- ---- What a layer is stored in ----
 

@@ -135,6 +135,7 @@ end
 local function format_of(version)
   return {
     name = version == 1 and "gptq" or "gptq-v2",
+    experts = "split",
     fit = fit_for(version),
     outputs = function(about, scheme) return outputs_of(scheme, about.shape, version, true) end,
     config = function(made) return { { "quantization_config", described(made, version) } } end,

@@ -5,8 +5,12 @@
 --   fit(scheme, about) -> the scheme in which the format stores a layer that a recipe quantizes
 --             with `scheme` (the type of its scales, say), or nil and why it has no place for it.
 --             about: { name, path, kind, dtype, shape, transposed, options }: the layer's weight;
---             options: those of rondo.plan
+--             options: those of rondo.plan. For formats.fit and formats.outputs interleaved, too:
+--             whether gate and up projections in one tensor have their rows in turn
 --   outputs(about, scheme) -> descriptions (rondo.formats.tensors) of the tensors it is stored in
+--   experts   what becomes of experts that are stacked in one tensor: "split" or "stack", see
+--             rondo.formats.pieces; fit and outputs get what these are then. Without it they are
+--             stored as they stand
 --   reference true: codes come from f32 scales, whatever these are stored in
 --   bias(scheme)  the dtype of a quantized layer's bias; without it biases stay as they are
 --   check(layers) -> nil, or what is wrong with the layers taken together; layers: the iterator
@@ -25,6 +29,8 @@
 --   dtype, shape of the weight before it was quantized
 --   source       its values, see rondo.model.source; made anew with each access
 --   parts        the tensors that it is made of, without the bias; tensor_name first
+
+local pieces = require "rondo.formats.pieces"
 
 local formats = {}
 
@@ -53,6 +59,32 @@ formats.names = { "fake", "packed", "compressed-tensors", "gptq", "gptq-v2", "aw
 --- A format by its name.
 function formats.get(name)
   return writers[name]()
+end
+
+-- What a format is told of a piece of a layer.
+local function about_piece(about, piece)
+  return { name = about.name, path = pieces.path(about.path, piece), kind = about.kind,
+           dtype = about.dtype, shape = piece.shape, options = about.options,
+           transposed = about.transposed and not piece.turned }
+end
+
+--- The scheme in which a format stores a layer, or nil and why it has no place for it.
+function formats.fit(format, scheme, about)
+  local list, reason = pieces.of(format, about)
+  if not list then return nil, reason end
+  return format.fit(scheme, about_piece(about, list[1])) -- they all have the same shape
+end
+
+--- The pieces of a layer, and descriptions of all their tensors: piece is the number of each one's.
+function formats.outputs(format, about, scheme)
+  local list, outputs = assert(pieces.of(format, about)), {}
+  for number, piece in ipairs(list) do
+    for _, e in ipairs(format.outputs(about_piece(about, piece), scheme)) do
+      e.piece = number
+      outputs[#outputs + 1] = e
+    end
+  end
+  return outputs, list
 end
 
 --- The records of a quantized checkpoint; none where nobody here reads the method.

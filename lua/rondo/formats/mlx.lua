@@ -1,8 +1,8 @@
 -- mlx: the checkpoints of mlx-lm, which MLX, LM Studio and Ollama load.
 --
 -- A layer P has P.weight (u32, the codes of a row as one stream of bits, the first lowest),
--- P.scales and, where codes are integers, P.biases, both [out, groups]. By mode, which follows from the
--- scheme:
+-- P.scales and, where codes are integers, P.biases, both [out, groups]. By mode, which follows from
+-- the scheme:
 --   affine  2, 3, 4, 5, 6 or 8 bits, groups of 32, 64 or 128, scales and biases in the model's
 --           type: W = scale * code + bias
 --   mxfp4, mxfp8, nvfp4  scales are bytes of E8M0, for nvfp4 of E4M3
@@ -14,7 +14,7 @@ local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 
-local mlx = { name = "mlx", metadata = "mlx" }
+local mlx = { name = "mlx", metadata = "mlx", experts = "stack" }
 
 -- ---- What a layer is stored in ----
 
@@ -45,7 +45,9 @@ local function misfit(scheme, about)
     return "only linear layers and embeddings have a place in it"
   end
   if about.transposed then return "it is stored [in, out]; MLX reads [out, in]" end
-  if #about.shape ~= 2 then return "experts that are stacked in one tensor have no place in it" end
+  if about.kind == "expert" and #about.shape == 2 then
+    return "mlx-lm reads experts that are stacked in one tensor"
+  end
   if not mode then return "its codes are integers, mxfp4, mxfp8 or nvfp4" end
   if scheme.group_dim == 0 or scheme.double then return "groups run along the inputs" end
   if mode == "affine" and not integer_bits[scheme.bits] then
@@ -73,15 +75,16 @@ function mlx.fit(scheme, about)
 end
 
 local function outputs_of(scheme, shape)
-  local mode, rows, groups = mode_of(scheme), shape[1], scheme:groups(shape[2])
+  local mode, by_group = mode_of(scheme), table.move(shape, 1, #shape, 1, {})
+  by_group[#shape] = scheme:groups(shape[#shape])
   local codes = tensors.words("weight", "codes", "u32", shape, tensors.layout {
     bits = scheme.bits, word = "u32", dense = true })
   if mode ~= "affine" then
-    return { codes, tensors.new("scales", "scale", "u8", { rows, groups },
+    return { codes, tensors.new("scales", "scale", "u8", by_group,
                                 { as = float_modes[mode][4] }) }
   end
-  return { codes, tensors.new("scales", "scale", scheme.scale, { rows, groups }),
-           tensors.new("biases", "zero", scheme.scale, { rows, groups }) }
+  return { codes, tensors.new("scales", "scale", scheme.scale, by_group),
+           tensors.new("biases", "zero", scheme.scale, by_group) }
 end
 
 --- See rondo.formats.
@@ -151,8 +154,9 @@ function mlx.open(checkpoint, said, config)
     local scheme, message = scheme_for(look, path, said)
     if not scheme then return path, nil, message end
     local words = look.shape(path, "weight")
-    if #words ~= 2 then return path, nil, "is no matrix; stacked experts are not read" end
-    local shape = { words[1], words[2] * 32 // scheme.bits }
+    if #words ~= 2 and #words ~= 3 then return path, nil, "is no matrix" end
+    local shape = table.move(words, 1, #words, 1, {})
+    shape[#shape] = shape[#shape] * 32 // scheme.bits
     return path, { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }
   end)
 end

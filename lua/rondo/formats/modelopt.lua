@@ -11,7 +11,7 @@ local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 
-local modelopt = { name = "modelopt" }
+local modelopt = { name = "modelopt", experts = "split" }
 
 -- ---- What a layer is stored in ----
 

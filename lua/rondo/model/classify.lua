@@ -82,7 +82,7 @@ local conv1d_types = set "gpt2 openai-gpt imagegpt decision_transformer"
 -- JetMoe and Granite say input_linear and output_linear, Step-3 a plain "moe".
 local stacked = set [[
   gate_up_proj gate_proj up_proj down_proj w1 w2 w3 fc1 fc2 input_linear output_linear ]]
-local stacked_parents = set "experts moe block_sparse_moe"
+local stacked_parents = set "experts moe block_sparse_moe switch_mlp" -- the last: mlx-lm
 -- Leaves whose output is the hidden state; all others take it as input.
 local to_hidden = set "down_proj w2 fc2 output_linear"
 -- Families that store [experts, in, out]; the others store [experts, out, in]. Only asked when the

@@ -1,6 +1,7 @@
 -- recipe.measure: what quantizing a layer would lose, exactly as a report would say it.
 
 local execute = require "rondo.execute"
+local source = require "rondo.model.source"
 
 local function nowhere() return true end
 
@@ -9,8 +10,12 @@ local function nowhere() return true end
 -- @param scheme  as a recipe says it: groups along the inputs, however the weight is stored
 -- @return { ratio, error, norm } (see execute.quantize), or nil, message, code
 return function(made, layer, scheme)
-  local job = { name = layer.tensor_name, layer = layer,
-                scheme = layer.transposed and scheme:transposed() or scheme,
-                entries = { { role = "values", dtype = layer.dtype, shape = layer.shape } } }
+  local whole = layer.source
+  local piece = { path = layer.name, count = whole.slices,
+                  source = function(n) return source.slice(whole, n) end,
+                  entries = { { role = "values", dtype = layer.dtype, shape = layer.shape } } }
+  piece.shared = { sources = { piece } }
+  local job = { name = layer.tensor_name, rule = "measured", work = { piece }, entries = {},
+                scheme = layer.transposed and scheme:transposed() or scheme }
   return execute.quantize(job, made.options.nonfinite == "keep", nowhere)
 end
