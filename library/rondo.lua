@@ -90,10 +90,12 @@ function rondo.compare(a, b) end
 ---Makes a strategy: what the option clip of schemes takes, beside the names of those in rondo.clip.
 ---The better of its answer and no clipping is taken, group by group.
 ---@param name string for messages
----@param defaults table<string, number|string|boolean> its options
+---@param defaults table<string, number|string|boolean|table> its options; numbers may have a range:
+---{ 0.5, above = 0, max = 1 }, { 0.5, min = 0 }. Integers are at least 1 unless they say so
 ---@param run fun(weight: rondo.tensor, scheme: rondo.scheme, options: table): rondo.tensor
+---@param refuse? fun(options: table): string? why options do not go together, if they do not
 ---@return rondo.strategy
-function rondo.strategy(name, defaults, run) end
+function rondo.strategy(name, defaults, run, refuse) end
 
 ---The strategies that come with rondo: rondo.clip.grid { steps = 20 }.
 ---@class rondo.clip
@@ -269,6 +271,7 @@ function model:map(f, options) end
 ---@class rondo.map.options
 ---@field by? "tensor"|"rows" "rows": the function gets some rows at a time and the first one's
 ---number, and must treat each row by itself; default "tensor"
+---@field name? string what messages call the function; default "map"
 
 ---The model without the tensors whose names the function does not want.
 ---@param f fun(name: string): boolean

@@ -142,8 +142,25 @@ describe("a host", function()
         script "x = require('rondo').zeros { 10000000 } y = x + x", script "warn 'fine'")))
       assert.equal("ok: ", run(limit, [[
         for _ = 1, 100 do require("rondo").zeros { 4000000 } end]]))
+      assert.equal("memory: not enough memory", run(limit, [[
+        local good, problem = pcall(require("rondo").zeros, { 20000000 })
+        error(problem, 0)]]))
+      assert.truthy(run("", "require('rondo').zeros { 1 << 20, 1 << 20 }"):find(
+        "^memory: .*not enough memory for a tensor of shape 1048576x1048576"))
       assert.equal("memory: not enough memory", run("--limit 20000", "warn 'too late'"))
       assert.equal("memory: not enough memory", run("--limit 1", "warn 'too late'"))
+    end)
+
+    it("and limits are told as such wherever they are met", function()
+      local source = [[
+        local rondo = require "rondo"
+        rondo.int4 { clip = function() %s end }:loss(rondo.randn { 8, 64 })]]
+      for _, trust in ipairs { "", "--trust " } do
+        assert.equal("memory: not enough memory", run(trust .. "--limit 64000000",
+          source:format "rondo.zeros { 20000000 }"))
+        assert.equal("limit: the script has reached its limit of 3000000 steps",
+          run(trust .. "--steps 3000000", source:format "while true do end"))
+      end
     end)
 
     it("or fails to be, wherever memory runs out", function()

@@ -192,10 +192,10 @@ describe("the rules of a recipe", function()
     for text, rules in pairs {
       ["function at recipe_spec.lua:%d+ gives a scheme or nil, not a string"] =
         { function() return "int4" end },
-      ["revise gives a scheme or nil, not a boolean"] =
-        { { "*", int4 }, revise = function() return true end },
-      ["policy gives a scheme or nil, not a number"] =
-        { { "*", int4 }, policy = function(p) p.layers[1].scheme = 4 end },
+      ["^recipe 'r': lm_head.weight: revise gives a scheme or nil, not a boolean"] =
+        { name = "r", { "*", int4 }, revise = function() return true end },
+      ["^recipe 'r': lm_head.weight: policy gives a scheme or nil, not a number"] =
+        { name = "r", { "*", int4 }, policy = function(p) p.layers[1].scheme = 4 end },
     } do
       assert.matches(text, refused(plan, llama(1), rules))
     end
@@ -227,9 +227,9 @@ describe("the rules of a recipe", function()
   it("are checked where they are written", function()
     for text, rules in pairs {
       ["rule 2: malformed pattern 'a{'"] = { { "a", keep }, { "a{", keep } },
-      ["rule 1: a scheme is expected behind the pattern"] = { { "a", "int4" } },
+      ["rule 1 ('a'): a scheme is expected behind the pattern"] = { { "a", "int4" } },
       ["rule 1: a pattern or a function is expected"] = { { 3, int4 } },
-      ["rule 1: unknown field 'nme' (known: name)"] = { { "a", int4, nme = "b" } },
+      ["rule 1 ('a'): unknown field 'nme' (known: name)"] = { { "a", int4, nme = "b" } },
       ["unknown option 'otherwize'"] = { otherwize = keep },
       ["otherwise must be a scheme"] = { otherwise = "keep" },
       ["options and rules belong together"] = { options = {} },
@@ -251,6 +251,17 @@ describe("a recipe", function()
     assert.equal("otherwise", rows.norm.rule)
     rows = plan(llama(1), { base, otherwise = int8 }) -- its own word comes first
     assert.equal("int8 sym row", rows.lm_head.scheme)
+  end)
+
+  it("is named by what goes wrong in its transform", function()
+    local function broken(transform)
+      local recipe = rondo.recipe { name = "r", { "*", int4 }, transform = transform }
+      return refused(rondo.quantize, llama(1), models.temporary() .. "/out", { recipe = recipe })
+    end
+    assert.matches("^recipe 'r': transform 2: %S+: recipe_spec.lua:%d+: oh$",
+      (broken { function() end, function() error "oh" end }:gsub(": %S*/", ": ")))
+    assert.matches("^recipe 'r': halve: %S+: the function gives a tensor or nil",
+      broken { { function() return 2 end, name = "halve", by = "rows" } })
   end)
 
   it("has options with defaults and checks", function()
@@ -385,6 +396,14 @@ describe("the command", function()
                                                                      "bits=7" },
       ["unknown option 'bitz' (known: bits)"] = { "--recipe", file, "--set", "bitz=7" },
       ["returns rondo.recipe { ... }, not a number"] = { "--recipe", recipe_file "return 3" },
+      ["recipe.lua: recipe 'x': rule 1 ('a'): a scheme is expected"] = { "--recipe", recipe_file [[
+        return require("rondo").recipe { name = "x", { "a", "int4" } }]] },
+      ["recipe.lua: recipe 'x': fused must be a boolean, not 3"] = { "--recipe", recipe_file [[
+        return require("rondo").recipe { name = "x", fused = 3 }]] },
+      ["recipe.lua: recipe 'x': rule 2 ('b'): a scheme"] = { "--recipe", recipe_file [[
+        return require("rondo").recipe { name = "x", options = {}, rules = function()
+          return { { "a", require("rondo").keep }, { "b", 4 } }
+        end }]] },
       ["no field 'colour'"] = { "--recipe", recipe_file [[
         return require("rondo").recipe { function(l) return l.colour end }]] },
     } do

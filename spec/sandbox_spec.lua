@@ -247,7 +247,7 @@ local attacks = {
     local t = {}
     while true do t[#t + 1] = coroutine.create(function() end) end]], "limit", "." },
   { "a wide format", "string.format('%99999d', 1)", "usage", "invalid" },
-  { "a huge tensor", "require('rondo').zeros { 1 << 20, 1 << 20 }", "usage", "not enough memory" },
+  { "a huge tensor", "require('rondo').zeros { 1 << 20, 1 << 20 }", "memory", "not enough memory" },
   { "a large tensor", "require('rondo').zeros { 20000000 }", "memory", "." },
   { "a tensor beyond 2^63", "require('rondo').zeros { 1 << 40, 1 << 40 }", "usage", "too large" },
   { "tensors in a loop", [[
@@ -274,7 +274,7 @@ local attacks = {
     for _ = 1, 1000 do assert(require('rondo').open(INPUTS .. '/model.safetensors')) end]], "ok" },
   { "models with long headers", [[
     local t = {}
-    for i = 1, 60 do t[i] = require('rondo').open(INPUTS .. '/long.safetensors') end]], "usage",
+    for i = 1, 60 do t[i] = require('rondo').open(INPUTS .. '/long.safetensors') end]], "memory",
     "not enough memory for another model" },
   { "deep JSON", "require('rondo').json.decode(('['):rep(1000000))", "ok" },
 }

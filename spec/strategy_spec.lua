@@ -293,12 +293,35 @@ describe("a strategy", function()
       importance = importance:clone() })
   end)
 
+  it("keeps what options given later do not change", function()
+    local options = clip.golden { low = 0.2, rounds = 3 } { high = 0.9 }.options
+    assert.same({ low = 0.2, high = 0.9, rounds = 3 }, options)
+  end)
+
+  it("may have ranges of its own", function()
+    local own = rondo.strategy("own", { n = { 0, min = 0, max = 3 }, m = 2 }, function() end,
+      function(o) return o.n > o.m and "n must be at most m" or nil end)
+    assert.same({ n = 0, m = 2 }, own.options)
+    refuses("own: n must be an integer at least 0 and at most 3, not 4", own, { n = 4 })
+    refuses("own: n must be at most m", own, { n = 3 })
+    assert.equal(3, own { n = 3, m = 3 }.options.n)
+  end)
+
   it("checks its options", function()
     refuses("grid: unknown option 'step' (known: divisions, over, steps)", clip.grid, { step = 1 })
     refuses("grid: over must be one of group, row, tensor", clip.grid, { over = "all" })
     refuses("grid: steps must be an integer at least 1, not 0", clip.grid, { steps = 0 })
     refuses("clip must be none, layer, fine, golden, grid, mse, percentile", rondo.int4,
             { clip = "gird" })
+    refuses("fine: low must be a number above 0 and at most 1, not -2", clip.fine, { low = -2 })
+    refuses("percentile: quantile must be a number above 0 and at most 1, not 2", clip.percentile,
+            { quantile = 2 })
+    refuses("mse: low must be a number above 0 and at most 0.99, not 1", clip.mse, { low = 1 })
+    refuses("golden: low must be less than high (0.5), not 0.9", clip.golden,
+            { low = 0.9, high = 0.5 })
+    refuses("golden: low must be less than high (0.3), not 0.4", rondo.int4,
+            { clip = { "golden", high = 0.3 } })
+    refuses("grid: steps must be at most divisions (20), not 40", clip.grid, { divisions = 20 })
     refuses("a name, a table of options", rondo.strategy, "x", {})
     refuses("clip finds the ratio itself", rondo.int4, { clip = "grid", ratio = 0.9 })
     refuses("importance must have one value for each of 8 columns, not shape {4}", function()

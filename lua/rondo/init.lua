@@ -76,8 +76,9 @@ end
 -- @param name      for messages
 -- @param defaults  its options with their defaults
 -- @param run       function (weight, scheme, options) -> ratios by group, or scales, zeros
-function rondo.strategy(name, defaults, run)
-  return require("rondo.strategy").new(name, defaults, run)
+-- @param refuse    function (options) -> why they do not go together, or nil; may be absent
+function rondo.strategy(name, defaults, run, refuse)
+  return require("rondo.strategy").new(name, defaults, run, refuse)
 end
 
 -- Modules that are fields, loaded when first used.

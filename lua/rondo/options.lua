@@ -89,12 +89,14 @@ end
 
 --- Checks the value of one option and gives the value to use; raises otherwise.
 -- @param where  what the option belongs to, for the message: "quant_weight"
+-- @param level  as for options.check, but for the caller of this function (1)
 function options.value(where, name, rule, value, level)
   local good = kinds[rule.kind](rule, value)
   if good == nil then
     local text = string.format("%s: %s must be %s, not %s", where, name, expectation(rule),
                                shown(value))
-    error(text, (level or 1) + 1)
+    level = level or 1
+    error(text, level > 0 and level + 1 or 0)
   end
   return good
 end
@@ -102,8 +104,8 @@ end
 --- Checks a table of options against a description and fills in the defaults.
 -- @param where  the function's name, for messages
 -- @param given  the caller's table, or nil for all defaults; never changed
--- @param level  stack level the error points at, counted like in error(); default: the caller of
---               the function that calls check
+-- @param level  stack level the error points at, counted like in error(), -1 for none; default: the
+--               caller of the function that calls check
 -- @return a new table
 function options.check(where, given, description, level)
   level = (level or 2) + 1

@@ -24,16 +24,20 @@ local built_in = {}
 for _, name in ipairs(strategy.names) do built_in[name] = true end
 
 local Strategy = { __name = "rondo.strategy", __metatable = "locked" }
-local parts_of = setmetatable({}, { __mode = "k" }) -- { name, description, options, run, own }
+local parts_of = setmetatable({}, { __mode = "k" }) -- { name, description, options, run, refuse }
 local of_function = setmetatable({}, { __mode = "k" })
 
--- A rule for options from the value that is their default.
-local function rule_of(name, value)
+-- A rule of rondo.options from a default, or from { default, above =, min =, max = }.
+local function rule_of(name, given)
   if name == "over" then
-    return { kind = "choice", choices = { "group", "row", "tensor" }, default = value }
+    return { kind = "choice", choices = { "group", "row", "tensor" }, default = given }
   end
+  local rule = type(given) == "table" and given or { given }
+  local value = rule[1]
   local kind = math.type(value) == "integer" and "integer" or type(value)
-  return { kind = kind, min = kind == "integer" and 1 or nil, default = value }
+  local bounded = rule.min or rule.above or rule.max
+  return { kind = kind, min = rule.min or not bounded and kind == "integer" and 1 or nil,
+           above = rule.above, max = rule.max, default = value }
 end
 
 local function make(parts)
@@ -44,25 +48,37 @@ end
 
 --- Makes a strategy.
 -- @param name      for messages and for print
--- @param defaults  its options with their defaults: numbers, strings, booleans
+-- @param defaults  its options with their defaults: numbers, strings, booleans; or, for numbers,
+--                  { default, above =, min =, max = }. Integers are at least 1 unless they say so
 -- @param run       function (weight, scheme, options) -> ratios, or scales, zeros (a number: for
 --                  all groups); weight is a matrix, scheme does not clip
-function strategy.new(name, defaults, run)
+-- @param refuse    function (options) -> why they do not go together, or nil; may be absent
+function strategy.new(name, defaults, run, refuse)
   if type(name) ~= "string" or type(defaults) ~= "table" or type(run) ~= "function" then
     error("strategy: a name, a table of options with their defaults, and a function are expected",
           2)
   end
   local description = {}
   for option, value in pairs(defaults) do description[option] = rule_of(option, value) end
-  return make { name = name, description = description, run = run, given = {},
+  return make { name = name, description = description, run = run, refuse = refuse,
                 options = options.check(name, {}, description, 2) }
 end
 
-function Strategy.__call(self, given)
+-- The strategy with other options; level: as for options.check.
+local function but_for(self, given, level)
   local parts = parts_of[self]
-  local checked = options.check(parts.name, given, parts.description)
-  return make { name = parts.name, description = parts.description, run = parts.run, given = given,
-                options = checked }
+  local checked = options.check(parts.name, given, parts.description, level)
+  for option, value in pairs(parts.options) do
+    if given[option] == nil then checked[option] = value end
+  end
+  local why = parts.refuse and parts.refuse(checked)
+  if why then error(("%s: %s"):format(parts.name, why), math.max(level, 0)) end
+  return make { name = parts.name, description = parts.description, run = parts.run,
+                refuse = parts.refuse, options = checked }
+end
+
+function Strategy.__call(self, given)
+  return but_for(self, given or {}, 2)
 end
 
 function Strategy.__index(self, key)
@@ -131,7 +147,7 @@ function strategy.check(value)
     local given = {}
     for option, setting in pairs(value) do given[option] = setting end
     given[1] = nil
-    found = of(value[1])(given)
+    found = but_for(of(value[1]), given, -1)
   end
   return found and found.name == "none" and "none" or found
 end

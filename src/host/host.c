@@ -62,6 +62,7 @@ static rondo_status take_error(rondo *r, int result) {
   if (r->interrupted) return rondo_report(r, RONDO_INTERRUPTED, "interrupted");
   if (result == LUA_ERRMEM) return rondo_report(r, RONDO_MEMORY, no_memory);
   rondo_status status = r->status != RONDO_OK ? r->status : RONDO_USAGE;
+  if (text != NULL && strstr(text, no_memory) != NULL) status = RONDO_MEMORY; /* raised again */
   return rondo_report(r, status, text != NULL ? text : "an error without a message");
 }
 

@@ -24,6 +24,12 @@ local function reason(problem)
   return (problem:gsub("^%S*cli/recipe%.lua:%d+: ", ""))
 end
 
+-- The file in front of a message that does not begin with a place in some file.
+local function with_file(path, message)
+  if message:find "^[^\n:]*:%d+: " then return message end
+  return ("%s: %s"):format(path, message)
+end
+
 -- Runs the file, with its folder in front of package.path for as long.
 local function run(path, command)
   local chunk, problem = loadfile(path)
@@ -36,7 +42,7 @@ local function run(path, command)
   package.path = (path:match "^(.*/)" or "./") .. "?.lua;" .. saved
   local good, value = pcall(chunk)
   package.path = saved
-  if not good then output.usage(reason(value), command) end
+  if not good then output.usage(with_file(path, reason(value)), command) end
   if not recipe_of.is(value) then
     output.usage(("%s: a recipe file returns rondo.recipe { ... }, not %s"):format(path,
       value == nil and "nothing" or "a " .. type(value)), command)
@@ -52,6 +58,6 @@ return function(o)
     recipe_of.body(recipe)
     return recipe
   end)
-  if not good then output.usage(("%s: %s"):format(o.recipe, reason(made)), o.command) end
+  if not good then output.usage(with_file(o.recipe, reason(made)), o.command) end
   return made
 end

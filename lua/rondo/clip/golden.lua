@@ -3,8 +3,9 @@
 
 local PHI = (5 ^ 0.5 - 1) / 2
 
-return require("rondo.strategy").new("golden", { low = 0.4, high = 1.0, rounds = 12 },
-                                     function(weight, scheme, options)
+return require("rondo.strategy").new("golden", {
+  low = { 0.4, above = 0, max = 1 }, high = { 1.0, above = 0, max = 1 }, rounds = 12,
+}, function(weight, scheme, options)
   local low, high = scheme:ratios(weight, options.low), scheme:ratios(weight, options.high)
   for _ = 1, options.rounds do
     local left, right = high - (high - low) * PHI, low + (high - low) * PHI
@@ -12,4 +13,7 @@ return require("rondo.strategy").new("golden", { low = 0.4, high = 1.0, rounds =
     low, high = lower:pick(low, left), lower:pick(right, high)
   end
   return (low + high) / 2
+end, function(options)
+  return options.low >= options.high
+    and ("low must be less than high (%g), not %g"):format(options.high, options.low) or nil
 end)

@@ -11,8 +11,9 @@ local function shared(losses, over, scheme)
   return losses:sum(2, { keep = true }):sum(1, { keep = true })
 end
 
-return require("rondo.strategy").new("grid", { steps = 40, divisions = 200, over = "group" },
-                                     function(weight, scheme, options)
+return require("rondo.strategy").new("grid", {
+  steps = 40, divisions = 200, over = "group",
+}, function(weight, scheme, options)
   local best, least = scheme:ratios(weight, 1), nil
   local groups = best.shape[1] * best.shape[2]
   local together = math.max(8, MOST // math.max(groups, 1)) -- the core does many side by side
@@ -29,4 +30,8 @@ return require("rondo.strategy").new("grid", { steps = 40, divisions = 200, over
     least = better and better:pick(lowest, least) or lowest
   end
   return (scheme:ratios(weight, 1) * best):to "f32"
+end, function(options)
+  return options.steps > options.divisions
+    and ("steps must be at most divisions (%d), not %d"):format(options.divisions, options.steps)
+    or nil
 end)

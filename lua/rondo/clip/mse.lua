@@ -30,8 +30,9 @@ local function move(weight, scheme, best, ends, which, low, step)
   end
 end
 
-return require("rondo.strategy").new("mse", { low = 0.4, steps = 20 },
-                                     function(weight, scheme, options)
+return require("rondo.strategy").new("mse", {
+  low = { 0.4, above = 0, max = 0.99 }, steps = 20,
+}, function(weight, scheme, options)
   local start = scheme:quantize(weight)
   local best = { scales = start.scales, zeros = start.zeros }
   local step = (1 - options.low) / options.steps

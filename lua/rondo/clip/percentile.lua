@@ -4,8 +4,9 @@
 local core = require "rondo.core"
 local params = require "rondo.params"
 
-return require("rondo.strategy").new("percentile", { quantile = 0.99 },
-                                     function(weight, scheme, options)
+return require("rondo.strategy").new("percentile", {
+  quantile = { 0.99, above = 0, max = 1 },
+}, function(weight, scheme, options)
   local o = params.layout(scheme, weight.shape[1], weight.shape[2])
   local rows, cols = o.group_rows, o.group_size
   if o.group_dim == 0 then rows, cols = o.group_size, 1 end

@@ -250,14 +250,17 @@ end
 --           result is stored in the dtype of the source.
 -- @param given  { by = "rows" }: f gets some rows at a time, [rows, cols] with leading dimensions
 --               in rows, and as a third argument the first row's number; it must treat every row
---               by itself. Memory then stays small however large a tensor is.
+--               by itself. Memory then stays small however large a tensor is. name: what messages
+--               call f.
 -- @return a model; the one it comes from must stay open
 function methods:map(f, given)
   check_function("map", f)
   local o = options.check("map", given, {
     by = { kind = "choice", choices = { "tensor", "rows" }, default = "tensor" },
+    name = { kind = "string", default = "map" },
   }, 2)
-  return require("rondo.model.mapped").model(self, { change = f, by_rows = o.by == "rows" })
+  return require("rondo.model.mapped").model(self, { change = f, by_rows = o.by == "rows",
+                                                     name = o.name })
 end
 
 --- The model without the tensors whose names a function does not want.

@@ -59,12 +59,13 @@ end
 
 -- What the function makes of a tensor, or of some rows of it, in the dtype of the source.
 local function changed(self, name, tensor, row)
-  local result = blame("map: " .. name, self.change, name, tensor, row)
+  local where = self.name .. ": " .. name
+  local result = blame(where, self.change, name, tensor, row)
   if result == nil then return tensor end
   if not core.is_tensor(result) then
-    error(("map: %s: the function gives a tensor or nil, not a %s"):format(name, type(result)), 0)
+    error(("%s: the function gives a tensor or nil, not a %s"):format(where, type(result)), 0)
   elseif not same_shape(result.shape, tensor.shape) then
-    error(("map: %s: the function must keep the shape [%s], not make it [%s]"):format(name,
+    error(("%s: the function must keep the shape [%s], not make it [%s]"):format(where,
       table.concat(tensor.shape, ", "), table.concat(result.shape, ", ")), 0)
   end
   return result:to(tensor.dtype)
@@ -140,10 +141,11 @@ end
 
 -- ---- Making one ----
 
--- base: a checkpoint; given: change, by_rows, keep (function of a name).
+-- base: a checkpoint; given: change, by_rows, name (of the change, for messages), keep (function of
+-- a tensor's name).
 local function checkpoint(base, given)
-  local self = { base = base, change = given.change, by_rows = given.by_rows, list = {}, kept = {},
-                 cache = setmetatable({}, { __mode = "v" }) }
+  local self = { base = base, change = given.change, by_rows = given.by_rows, name = given.name,
+                 list = {}, kept = {}, cache = setmetatable({}, { __mode = "v" }) }
   for number, name in ipairs(base:names()) do
     if not given.keep or given.keep(name) then
       self.list[#self.list + 1], self.kept[name] = name, number

@@ -259,8 +259,8 @@ local function quantized(made, decisions)
   return list
 end
 
-local function apply_revise(entry, revise)
-  local scheme = scheme_or_nil(revise(entry.scheme, entry.layer), "revise")
+local function apply_revise(entry, revise, said)
+  local scheme = scheme_or_nil(revise(entry.scheme, entry.layer), said)
   if scheme and scheme ~= entry.scheme then entry.scheme, entry.text = scheme, "revise" end
 end
 
@@ -268,11 +268,14 @@ end
 -- @param context  function (entries) -> what the policy gets
 function decide.revise(made, body, decisions, make, context)
   if not body.policy and not body.revise then return end
-  local entries = quantized(made, decisions)
+  local entries, recipe = quantized(made, decisions), made.options.named
   if body.policy then body.policy(context(entries)) end
   for _, entry in ipairs(entries) do
-    if body.revise and entry.scheme.type ~= "keep" then apply_revise(entry, body.revise) end
-    scheme_or_nil(entry.scheme, "policy")
+    local where = ("%s: %s: "):format(recipe, entry.name)
+    scheme_or_nil(entry.scheme, where .. "policy")
+    if body.revise and entry.scheme.type ~= "keep" then
+      apply_revise(entry, body.revise, where .. "revise")
+    end
     decisions[entry.number] = make(entry.name, entry.what, entry.scheme, entry.text)
   end
 end

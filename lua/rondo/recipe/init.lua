@@ -23,7 +23,7 @@
 --   fallback    the scheme, or list of schemes of which the first that can be stored is taken, of
 --               layers whose own the output's format has no place for; without it they are an error
 --   transform   what is done to the tensors before: a list of functions (name, tensor) -> tensor or
---               nil, or of { function, by = "rows" }; see model:map
+--               nil, or of { function, by = "rows", name = "halve" }; see model:map
 --   policy      function (plan): chooses schemes knowing all layers; see rondo.policy
 --   revise      function (scheme, layer) -> scheme or nil: has the last word on a layer that is
 --               quantized, and may look at its weight
@@ -51,8 +51,11 @@ end
 -- Numbers of layers are not known yet: first and last may stand for anything.
 local ANY_DEPTH = { first = 0, last = 0 }
 
-local function rule_error(where, i, text)
-  error(("%s: rule %d: %s"):format(where, i, text), 0)
+-- item: the rule, which is told by its pattern where it has one.
+local function rule_error(where, i, item, text)
+  local condition = type(item) == "table" and rawget(item, 1)
+  local said = type(condition) == "string" and (" ('%s')"):format(condition) or ""
+  error(("%s: rule %d%s: %s"):format(where, i, said, text), 0)
 end
 
 -- "function at file.lua:12"
@@ -63,36 +66,36 @@ end
 
 local function check_pattern(where, i, text)
   local good, message = pcall(pattern.compile, text, ANY_DEPTH)
-  if not good then rule_error(where, i, (tostring(message):gsub("^[^:]*:%d+: ", ""))) end
+  if not good then rule_error(where, i, nil, (tostring(message):gsub("^[^:]*:%d+: ", ""))) end
 end
 
 local function check_fields(where, i, item)
   for key in pairs(item) do
     if key ~= 1 and key ~= 2 and key ~= "name" then
-      rule_error(where, i, ("unknown field '%s' (known: name)"):format(tostring(key)))
+      rule_error(where, i, item, ("unknown field '%s' (known: name)"):format(tostring(key)))
     end
   end
   if item.name ~= nil and type(item.name) ~= "string" then
-    rule_error(where, i, "name must be a string, not a " .. type(item.name))
+    rule_error(where, i, item, "name must be a string, not a " .. type(item.name))
   end
 end
 
 local function read_rule(where, i, item)
   if type(item) == "function" then return { decide = item, text = place_of(item) } end
   if type(item) ~= "table" then
-    rule_error(where, i, "{ pattern, scheme }, a function or a recipe is expected, not a "
+    rule_error(where, i, item, "{ pattern, scheme }, a function or a recipe is expected, not a "
       .. type(item))
   end
   check_fields(where, i, item)
   local condition, scheme = item[1], item[2]
   if not scheme_of.is(scheme) then
-    rule_error(where, i, "a scheme is expected behind the pattern (rondo.int4, rondo.keep), not a "
+    rule_error(where, i, item, "a scheme is expected behind the pattern (rondo.int4, rondo.keep), not a "
       .. type(scheme))
   end
   if type(condition) == "function" then
     return { test = condition, scheme = scheme, text = item.name or place_of(condition) }
   elseif type(condition) ~= "string" then
-    rule_error(where, i, "a pattern or a function is expected, not a " .. type(condition))
+    rule_error(where, i, item, "a pattern or a function is expected, not a " .. type(condition))
   end
   check_pattern(where, i, condition)
   return { pattern = condition, scheme = scheme, text = item.name or condition }
@@ -110,9 +113,9 @@ local function check_transform(value)
   local list = {}
   for i, item in ipairs(value) do
     local f, given = item, nil
-    if type(item) == "table" then f, given = item[1], { by = item.by } end
+    if type(item) == "table" then f, given = item[1], { by = item.by, name = item.name } end
     if type(f) ~= "function" then return nil end
-    list[i] = { f, given }
+    list[i] = { f, given or {} }
   end
   return list
 end
@@ -156,6 +159,9 @@ end
 -- { rules, otherwise, transform, policy, revise, fused } of a list of rules and named fields.
 local function read_body(where, list, fields)
   local body, rules = options.check(where, fields, said, -1), {}
+  for i, step in ipairs(body.transform or {}) do
+    step[2].name = ("%s: %s"):format(where, step[2].name or "transform " .. i)
+  end
   for i, item in ipairs(list) do
     if recipe.is(item) then
       local inner = recipe.body(item)
