@@ -192,9 +192,9 @@ describe("the rules of a recipe", function()
     for text, rules in pairs {
       ["function at recipe_spec.lua:%d+ gives a scheme or nil, not a string"] =
         { function() return "int4" end },
-      ["^recipe 'r': lm_head.weight: revise gives a scheme or nil, not a boolean"] =
+      ["^recipe 'r': model.embed_tokens.weight: revise gives a scheme or nil, not a boolean"] =
         { name = "r", { "*", int4 }, revise = function() return true end },
-      ["^recipe 'r': lm_head.weight: policy gives a scheme or nil, not a number"] =
+      ["^recipe 'r': model.embed_tokens.weight: policy gives a scheme or nil, not a number"] =
         { name = "r", { "*", int4 }, policy = function(p) p.layers[1].scheme = 4 end },
     } do
       assert.matches(text, refused(plan, llama(1), rules))

@@ -89,8 +89,8 @@ local function read_rule(where, i, item)
   check_fields(where, i, item)
   local condition, scheme = item[1], item[2]
   if not scheme_of.is(scheme) then
-    rule_error(where, i, item, "a scheme is expected behind the pattern (rondo.int4, rondo.keep), not a "
-      .. type(scheme))
+    rule_error(where, i, item, "a scheme is expected behind the pattern (rondo.int4, rondo.keep), "
+      .. "not a " .. type(scheme))
   end
   if type(condition) == "function" then
     return { test = condition, scheme = scheme, text = item.name or place_of(condition) }
