@@ -110,16 +110,16 @@ local function each_tile(source, scheme, o, base, visit)
 end
 
 --- The ratio with the least loss, the first of several. Losses at many ratios are computed with
--- products in place of quotients (src/kernels/losses.c), which may put them off by a millionth:
--- where several are that close to the least, exactly(ratios) gives theirs by the reference's
--- formula.
+-- products in place of quotients (src/kernels/losses.c), which may put them off by a millionth, and
+-- as differences from the first (breakpoints.c), by a millionth of the greatest: where several are
+-- that close to the least, exactly(ratios) gives theirs by the reference's formula.
 -- @return the ratio, or nil and what exactly returned behind nil
 function stream.best_ratio(ratios, losses, exactly)
   local least, most, close = math.huge, 0, {}
   for _, loss in ipairs(losses) do least, most = math.min(least, loss), math.max(most, loss) end
   if most == 0 then return ratios[1] end
   for i, loss in ipairs(losses) do
-    if loss <= least * (1 + 1e-5) + most * 1e-10 then close[#close + 1] = ratios[i] end
+    if loss <= least * (1 + 1e-5) + most * 3e-6 then close[#close + 1] = ratios[i] end
   end
   if #close < 2 then return close[1] or ratios[1] end
   local again, message, code = exactly(close)

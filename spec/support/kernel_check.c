@@ -10,6 +10,7 @@
 #include "core/environment.h"
 #include "core/grid.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -417,23 +418,43 @@ static void check_nonfinite(results *r) {
   }
 }
 
+/* Losses at all ratios are those at each ratio alone, but for quotients that are rounded. */
+static void check_alone(results *r, const char *label, const rondo_grid *grid,
+                        rondo_storage storage, const float *x, size_t n, size_t group,
+                        const group_room *g, const float *ratios, size_t count,
+                        const double *loss) {
+  double norm = 0;
+  for (size_t i = 0; i < n; i++) norm += (double)x[i] * x[i];
+  for (size_t i = 0; i < count; i++) {
+    double alone = 0;
+    r->k->group_losses(grid, storage, x, NULL, n, group, g->low, g->high, ratios + i, 1, &alone);
+    double off = fabs(loss[i] - alone), room = 5e-7 * sqrt(alone * norm) + 1e-8 * norm;
+    if (!(off <= room)) fail(r->k->isa, label, "another loss at one ratio alone");
+  }
+}
+
 static void check_losses(results *r) {
+  static group_room g;
   float ratios[40];
   double loss[40];
   for (int i = 0; i < 40; i++) ratios[i] = 1 - (float)i / 200;
   for (int i = 0; i < GRIDS * LENGTHS; i++) {
     const rondo_grid grid = grid_at(i % GRIDS);
     size_t n = lengths[i / GRIDS], count = (size_t)(1 + next() % 40);
+    size_t group = group_sizes[next() % GROUP_SIZES], first = next() % (41 - count);
     const float *x = weights_source(0, 0, next() % 3 == 0 ? TIES : WEIGHTS, n);
-    const float *importance = next() % 2 == 0 ? weights_source(1, 0, WEIGHTS, n) : NULL;
-    float low, high;
+    const float *importance = next() % 3 == 0 ? weights_source(1, 0, WEIGHTS, n) : NULL;
     char label[LABEL];
     snprintf(label, sizeof label, "group_losses %s n %zu", grid_label(i % GRIDS), n);
-    if (!r->k->group_ranges(RONDO_F32, x, n, n, &low, &high)) abort();
-    for (size_t l = 0; l < 40; l++) loss[l] = (double)l;
-    r->k->group_losses(&grid, storage_at((int)(next() % 6)), x, importance, n, low, high, ratios,
+    if (!r->k->group_ranges(RONDO_F32, x, n, group, g.low, g.high)) abort();
+    memset(loss, 0, sizeof loss);
+    rondo_storage storage = storage_at((int)(next() % 6));
+    r->k->group_losses(&grid, storage, x, importance, n, group, g.low, g.high, ratios + first,
                        count, loss);
     add(r, label, loss, sizeof loss);
+    if (importance == NULL) {
+      check_alone(r, label, &grid, storage, x, n, group, &g, ratios + first, count, loss);
+    }
   }
 }
 

@@ -158,12 +158,13 @@ static void losses_at_ratios(job *j, scratch *s, const block *b, bool finite, do
     for (int64_t first = 0; first < b->cols; first += LINES) {
       int64_t count = smallest(LINES, b->cols - first);
       gather(j, s, b, b->row + at, rows, first, count, finite);
-      for (int64_t c = 0; c < count; c++) {
+      int64_t together = weight == NULL && j->losses->groups == NULL ? count : 1;
+      for (int64_t c = 0; c < count; c += together) {
         int64_t i = first + c;
         for (int64_t r = 0; r < rows && weight != NULL; r++) weights[r] = weight[b->col + i];
         k->group_losses(j->q->grid, j->q->storage, s->y + c * rows, weight == NULL ? NULL : weights,
-                        (size_t)rows, s->low[i], s->high[i], j->losses->ratios, j->losses->count,
-                        loss_of(j, b, i, total));
+                        (size_t)(together * rows), (size_t)rows, s->low + i, s->high + i,
+                        j->losses->ratios, j->losses->count, loss_of(j, b, i, total));
       }
     }
   }

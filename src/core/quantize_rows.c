@@ -211,12 +211,15 @@ static void losses_at_ratios(job *j, scratch *s, line x, int64_t row, int64_t co
   const rondo_kernels *k = j->q->kernels;
   const float *weight = j->tile->weight == NULL ? NULL : j->tile->weight + col;
   for (int64_t done = 0; done < n;) {
-    int64_t m = smallest(within_group(j, col + done, n - done), j->piece);
+    int64_t size = j->q->group_size, m = smallest(within_group(j, col + done, n - done), j->piece);
     int64_t group = touched(j, col, done + 1) - 1;
+    if (m == size && j->losses->groups == NULL) { /* with the whole groups behind it, and a part */
+      m = smallest(j->piece - j->piece % size, n - done);
+    }
     k->to_f32[x.dtype](skip(x, done), s->x, (size_t)m);
     k->group_losses(j->q->grid, j->q->storage, s->x, weight == NULL ? NULL : weight + done,
-                    (size_t)m, s->low[group], s->high[group], j->losses->ratios, j->losses->count,
-                    loss_of(j, row, col + done, total));
+                    (size_t)m, (size_t)size, s->low + group, s->high + group, j->losses->ratios,
+                    j->losses->count, loss_of(j, row, col + done, total));
     done += m;
   }
 }

@@ -151,11 +151,11 @@ typedef struct rondo_kernels {
   void (*dequantize_groups)(const rondo_grid *grid, const uint8_t *codes, size_t n, size_t group,
                             rondo_params p, float *y);
 
-  /* loss[r] += sum of weight * (x - y)^2 over the one group of that range, clipped to ratios[r], on
+  /* loss[r] += sum of weight * (x - y)^2 over all groups, their ranges clipped to ratios[r], on
    * scales as they are stored; weight: one a value, or NULL for ones. */
   void (*group_losses)(const rondo_grid *grid, rondo_storage storage, const float *x,
-                       const float *weight, size_t n, float low, float high, const float *ratios,
-                       size_t count, double *loss);
+                       const float *weight, size_t n, size_t group, const float *low,
+                       const float *high, const float *ratios, size_t count, double *loss);
 
   /* Codes of 4 bits of n bf16 values, two a byte, the first in the low half, and squared_error's
    * sums unless they are NULL: quantize_groups, pack_words and squared_error in one. x begins at

@@ -258,9 +258,10 @@ static bool params_at(const rondo_grid *grid, rondo_storage storage, float low, 
   return inverses_at(grid, low, high, whole, p);
 }
 
-KERNEL void group_losses(const rondo_grid *grid, rondo_storage storage, const float *x,
-                         const float *weight, size_t n, float low, float high, const float *ratios,
-                         size_t count, double *loss) {
+/* loss[r] += the group's at ratios[r]. */
+KERNEL void try_ratios(const rondo_grid *grid, rondo_storage storage, const float *x,
+                       const float *weight, size_t n, float low, float high, const float *ratios,
+                       size_t count, double *loss) {
   ratio_params p;
   for (size_t first = 0; first < count; first += RATIO_BLOCK) {
     double total[RATIO_BLOCK];

@@ -13,6 +13,9 @@
  *   v_to_int           the same as int32; v_from_int back; v_add on int32
  *   v_and, v_or        of the bits of floats
  *   v_bits             these as int32; v_sub and v_shift_right (of all 32 bits) on such
+ *   v_abs              without the sign
+ *   v_above_bits       a bit for each a > b; popcount of them tells how many
+ *   v_keep             stores those of x whose bits are set, in order, and then up to WIDTH others
  *   v_divisor          x, but infinity where it is 0: a scale of 0 gives quotients of 0
  *   v_sum              x[0] + x[1] + ... of LANES values in the one fixed order: halves are added
  *   v_bf16, v_f16      WIDTH 16-bit floats from any address, widened
@@ -178,6 +181,18 @@ static inline vf v_and(vf a, vf b) {
 
 static inline vf v_or(vf a, vf b) {
   return _mm512_or_ps(a, b);
+}
+
+static inline unsigned v_above_bits(vf a, vf b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+
+static inline void v_keep(float *out, vf x, unsigned bits) {
+  _mm512_storeu_ps(out, _mm512_maskz_compress_ps((__mmask16)bits, x));
+}
+
+static inline vf v_abs(vf x) {
+  return _mm512_abs_ps(x);
 }
 
 static inline vf v_divisor(vf x) {
@@ -405,6 +420,26 @@ static inline vf v_and(vf a, vf b) {
 
 static inline vf v_or(vf a, vf b) {
   return _mm256_or_ps(a, b);
+}
+
+static inline unsigned v_above_bits(vf a, vf b) {
+  return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+
+static inline void v_keep(float *out, vf x, unsigned bits) {
+  static const int32_t order[16][4] __attribute__((aligned(16))) = {
+      {0, 0, 0, 0}, {0, 0, 0, 0}, {1, 0, 0, 0}, {0, 1, 0, 0}, {2, 0, 0, 0}, {0, 2, 0, 0},
+      {1, 2, 0, 0}, {0, 1, 2, 0}, {3, 0, 0, 0}, {0, 3, 0, 0}, {1, 3, 0, 0}, {0, 1, 3, 0},
+      {2, 3, 0, 0}, {0, 2, 3, 0}, {1, 2, 3, 0}, {0, 1, 2, 3}};
+  __m128i low = _mm_load_si128((const __m128i *)order[bits & 15]);
+  __m128i high = _mm_load_si128((const __m128i *)order[bits >> 4]);
+  _mm_storeu_ps(out, _mm_permutevar_ps(_mm256_castps256_ps128(x), low));
+  out += __builtin_popcount(bits & 15);
+  _mm_storeu_ps(out, _mm_permutevar_ps(_mm256_extractf128_ps(x, 1), high));
+}
+
+static inline vf v_abs(vf x) {
+  return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
 static inline vf v_divisor(vf x) {
@@ -647,6 +682,22 @@ static inline vf v_and(vf a, vf b) {
 
 static inline vf v_or(vf a, vf b) {
   return (vf)((vi)a | (vi)b);
+}
+
+static inline unsigned v_above_bits(vf a, vf b) {
+  vi above = (a > b) & (vi){1, 2, 4, 8};
+  return (unsigned)(above[0] | above[1] | above[2] | above[3]);
+}
+
+static inline void v_keep(float *out, vf x, unsigned bits) {
+  for (int i = 0; i < WIDTH; i++) {
+    *out = x[i];
+    out += bits >> i & 1;
+  }
+}
+
+static inline vf v_abs(vf x) {
+  return (vf)((vi)x & 0x7fffffff);
 }
 
 static inline vf v_divisor(vf x) {

@@ -9,6 +9,7 @@
 #include "kernels/scales.c"
 #include "kernels/quant.c"
 #include "kernels/losses.c"
+#include "kernels/breakpoints.c"
 #include "kernels/pack.c"
 #include "kernels/nibbles.c"
 #include "kernels/elementwise.c"
