@@ -2,10 +2,10 @@
 #include "core/pool.h"
 
 #include "core/environment.h"
+#include "core/thread.h"
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,34 +70,20 @@ static void *worker_main(void *argument) {
   return NULL;
 }
 
-/* Signals are the host's: workers block them, so handlers run on the host's threads. Not those that
- * an instruction of the worker itself causes (a mapped file that became shorter, say): blocked,
- * they would kill the process past the host's handler. */
-static void block_signals(sigset_t *saved) {
-  static const int own[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
-  sigset_t most;
-  sigfillset(&most);
-  for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&most, own[i]);
-  pthread_sigmask(SIG_SETMASK, &most, saved);
-}
-
 static void start_workers(rondo_pool *pool, int wanted) {
-  sigset_t saved;
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->work_arrived, NULL);
   pthread_cond_init(&pool->work_done, NULL);
   pool->owner = getpid();
   pool->generation = 0;
   pool->closing = false;
-  block_signals(&saved);
   for (int i = 0; i < wanted; i++) {
     worker *w = &pool->worker[pool->workers];
     w->pool = pool;
     w->index = pool->workers + 1;
-    if (pthread_create(&w->thread, NULL, worker_main, w) != 0) break;
+    if (!rondo_thread_start(&w->thread, worker_main, w)) break;
     pool->workers++;
   }
-  pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
 /* Ends all workers. Those of the process that has forked this one are not ours, nor is the state of

@@ -1,11 +1,11 @@
 /* writer.c - the thread that writes. One mutex, one condition for both directions. */
 #include "format/writer.h"
 
+#include "core/thread.h"
 #include "format/cache.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -69,18 +69,6 @@ static void *writer_main(void *argument) {
   return NULL;
 }
 
-/* Signals are the host's; those that a thread's own fault raises stay with it. */
-static bool start_thread(rondo_writer *w) {
-  static const int own[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
-  sigset_t most, saved;
-  sigfillset(&most);
-  for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&most, own[i]);
-  pthread_sigmask(SIG_SETMASK, &most, &saved);
-  bool started = pthread_create(&w->thread, NULL, writer_main, w) == 0;
-  pthread_sigmask(SIG_SETMASK, &saved, NULL);
-  return started;
-}
-
 rondo_writer *rondo_writer_start(uint64_t size) {
   rondo_writer *w = calloc(1, sizeof *w);
   if (w == NULL) return NULL;
@@ -88,7 +76,7 @@ rondo_writer *rondo_writer_start(uint64_t size) {
   pthread_mutex_init(&w->mutex, NULL);
   pthread_cond_init(&w->changed, NULL);
   w->owner = getpid();
-  if (start_thread(w)) return w;
+  if (rondo_thread_start(&w->thread, writer_main, w)) return w;
   pthread_cond_destroy(&w->changed);
   pthread_mutex_destroy(&w->mutex);
   free(w);
