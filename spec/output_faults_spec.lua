@@ -251,6 +251,30 @@ describe("output folders in a failing world", function()
     assert.equal("source", entries())
   end)
 
+  it("cannot be written by a forked child, which has no thread for it", function()
+    require "spec.support.forking"(root .. "/..")
+    local script = shell.lua_script [[
+      package.cpath = arg[2] .. "/?.so;" .. package.cpath
+      local core, forked = require "rondo.core", require "forking"
+      local out = assert(core.output(arg[1]))
+      local file = assert(out:file("data", 8))
+      assert(file:queue(0, core.full({ 4 }, 0x6e, "u8"))) -- starts the thread
+      if forked() then
+        print(select(2, file:queue(4, core.full({ 4 }, 0x6d, "u8"))))
+        print(select(2, file:close()))
+        os.exit(0, true) -- and there is no thread to join
+      end
+      assert(file:queue(4, core.full({ 4 }, 0x6f, "u8")))
+      assert(file:close() and out:publish())
+      print "done"]]
+    local text, status = sh("timeout 20 %s %s %s", script, out, root .. "/..")
+    local failure = "cannot write " .. out .. "/data: Operation canceled\tio\n"
+    assert.equal(failure .. failure .. "done\n", text)
+    assert.equal(0, status)
+    assert.equal("nnnnoooo", read_file(out .. "/data"))
+    assert.equal("out source", entries())
+  end)
+
   it("notice a full disk before the work", function()
     if not shell.can_mount() then return pending "needs unshare -rm" end
     local script = shell.lua_script [[

@@ -380,20 +380,7 @@ describe("the saved file", function()
   end)
 
   it("stays when a forked child ends", function()
-    shell.write_file(folder .. "/forking.c", [[
-      #include <lauxlib.h>
-      #include <sys/wait.h>
-      #include <unistd.h>
-      static int forked(lua_State *L) {
-        pid_t child = fork();
-        if (child != 0) waitpid(child, NULL, 0);
-        lua_pushboolean(L, child == 0);
-        return 1;
-      }
-      int luaopen_forking(lua_State *L) { lua_pushcfunction(L, forked); return 1; }]])
-    local text, status = shell.sh("unset LD_PRELOAD\ncc -shared -fPIC "
-      .. "$(pkg-config --cflags lua5.4) %s/forking.c -o %s/forking.so", folder, folder)
-    assert.equal(0, status, text)
+    require "spec.support.forking"(folder)
     local script = shell.lua_script [[
       package.cpath = arg[1] .. "/?.so;" .. package.cpath
       local core, forked = require "rondo.core", require "forking"

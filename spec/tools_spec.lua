@@ -1,5 +1,5 @@
--- The scripts in tools: the check of the layers finds violations, and the set-up names what is
--- missing.
+-- What is in tools: the check of the layers finds violations, the set-up names what is missing, and
+-- the proof of the quotients holds on a part of what it looks at, and can fail.
 local lfs = require "lfs"
 local shell = require "spec.support.shell"
 
@@ -116,5 +116,39 @@ describe("tools/setup.sh", function()
     local text, status = sh("env PATH=%s/bin sh examples/quickstart.sh", folder)
     assert.equal(1, status, text)
     assert.truthy(text:find("packages are: cmake\n", 1, true), text)
+  end)
+end)
+
+describe("tools/check_quotient.c", function()
+  before_each(function() folder = shell.temporary_folder() end)
+  after_each(function() shell.remove(folder) end)
+
+  -- Compiles it and looks at every 997th mantissa; edit changes the source before.
+  local function check(edit)
+    local source = shell.read_file "tools/check_quotient.c"
+    if edit then source = edit(source) end
+    write_file(folder .. "/check.c", source)
+    local text, status = sh("unset LD_PRELOAD\ncc -O3 -march=native -ffp-contract=off -Wall "
+      .. "-Wextra -Werror %s/check.c -lm -o %s/check", folder, folder)
+    assert.equal(0, status, text)
+    return sh("%s/check 258 997", folder)
+  end
+
+  it("finds no quotient near a cut that is not the rounded one", function()
+    local text, status = check()
+    assert.equal(0, status, text)
+    local places, differences = text:match "^(%d+) places, (%d+) differences\n$"
+    assert.truthy(tonumber(places) > 2e6, text)
+    assert.equal("0", differences)
+  end)
+
+  it("finds those that a product alone gets wrong", function()
+    local text, status = check(function(source)
+      local changed, count = source:gsub("fmaf%(fmaf%(%-q, scale, x%), inverse, q%)", "q")
+      assert.equal(1, count)
+      return changed
+    end)
+    assert.equal(1, status, text)
+    assert.truthy(tonumber(text:match "places, (%d+) differences") > 1000, text)
   end)
 end)
