@@ -60,12 +60,12 @@ function execute.check(job, keep)
 end
 
 -- The largest magnitude of a piece and of those that it shares a scale with; or nil, message, code.
-local function largest(job, shared)
+local function largest(job, shared, keep)
   if shared.amax then return shared.amax end
   local most = 0
   for _, piece in ipairs(shared.sources) do
     for n = 1, piece.count do
-      local found, message, code = stream.largest(piece.source(n))
+      local found, message, code = stream.largest(piece.source(n), job.scheme, keep)
       if not found then return nil, located(job, piece, n, message), code end
       most = math.max(most, found)
     end
@@ -91,7 +91,7 @@ local function quantize_piece(job, piece, wanted, put)
   for _, e in ipairs(piece.entries) do by_role[e.role] = e end
   if by_role.values then wanted.values_dtype = by_role.values.dtype else wanted.store = by_role end
   if piece.shared then
-    local amax, message, code = largest(job, piece.shared)
+    local amax, message, code = largest(job, piece.shared, wanted.keep)
     if not amax then return nil, message, code end
     wanted.amax = amax
   end
@@ -114,7 +114,7 @@ end
 --         sum of squared differences and of squares; or nil, message, code
 function execute.quantize(job, keep, put, put_bytes, tick)
   local ratio, message, code = 0 / 0, nil, nil
-  if not params.are_found(job.scheme, job.reference) then
+  if not params.are_found(job.scheme, job.reference, job.work[1].shared) then
     ratio, message, code = execute.ratio(job, keep, tick)
   end
   if not ratio then return nil, message, code end

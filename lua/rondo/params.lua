@@ -206,9 +206,11 @@ end
 
 --- Whether parameters are found before anything is quantized; otherwise the core does both in one
 --- go.
-function params.are_found(scheme, reference)
+-- @param amax  true, or as for find, where it will be known
+function params.are_found(scheme, reference, amax)
   return type(scheme.clip) == "table" or type(scheme.group_size) == "table"
-    or scheme.group_size == "tensor" or scheme.double ~= nil or scheme.tensor_scale
+    or scheme.group_size == "tensor" or scheme.double ~= nil
+    or (scheme.tensor_scale and not amax)
     or (scheme.clip == "layer" and scheme.scale ~= "f32" and not reference)
 end
 

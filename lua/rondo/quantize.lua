@@ -141,21 +141,49 @@ end
 
 -- ---- Weights ----
 
+-- Writes a rectangle row by row.
+local function write_rows(file, e, tensor, row, col)
+  local _, cols = tensors.matrix(e)
+  for i = 1, tensor.shape[1] do
+    local at = e.offset + ((row + i - 2) * cols + col - 1) * e.size
+    local done, message, code = file:write(at, tensor:rows(i, i))
+    if not done then return nil, message, code end
+  end
+  return true
+end
+
+local PANEL = 16 * 1024 * 1024 -- bytes
+
+-- Whole columns that come one after the other, of what is stored transposed, are put together in
+-- panels, so that not every few bytes of a row are written alone.
+local function put_columns(file, panels, e, tensor, col)
+  local rows, cols = tensors.matrix(e)
+  local width, panel = tensor.shape[2], panels[e]
+  if not panel then
+    local fit = math.max(PANEL // (rows * e.size) // width * width, width)
+    panel = { first = col, filled = 0, all = core.zeros({ rows, math.min(fit, cols - col + 1) },
+                                                        e.dtype) }
+    panels[e] = panel
+  end
+  panel.all[(":, %d:%d"):format(panel.filled + 1, panel.filled + width)] = tensor
+  panel.filled = panel.filled + width
+  if panel.filled < panel.all.shape[2] and panel.first + panel.filled <= cols then return true end
+  panels[e] = nil
+  return write_rows(file, e, panel.all, 1, panel.first)
+end
+
 -- put and put_bytes of rondo.execute for an open output file. advance(bytes) hears how much of an
 -- entry has been written.
 local function file_sink(file, advance)
+  local panels = {}
   local function put(e, tensor, row, col)
     advance(tensor.nbytes)
-    local _, cols = tensors.matrix(e)
-    local size = e.size
+    local rows, cols = tensors.matrix(e)
     local height, width = tensor.shape[1], tensor.shape[2]
-    local at = e.offset + ((row - 1) * cols + col - 1) * size
+    if height == rows and width < cols then return put_columns(file, panels, e, tensor, col) end
+    local at = e.offset + ((row - 1) * cols + col - 1) * e.size
     if width == cols or height == 1 then return file:queue(at, tensor:contiguous()) end
-    for i = 1, height do
-      local done, message, code = file:write(at + (i - 1) * cols * size, tensor:rows(i, i))
-      if not done then return nil, message, code end
-    end
-    return true
+    return write_rows(file, e, tensor, row, col)
   end
   local function put_bytes(e, tensor, offset)
     advance(tensor.nbytes)

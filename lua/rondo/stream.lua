@@ -234,7 +234,8 @@ local function coded(source, scheme, o, base, wanted, sink)
     if done_band == band then return true end
     done_band = band
     if band.pieces then scales, zeros = band_params(scheme, options) end
-    return put_params(sink, store, band, o, scales, zeros)
+    return put_all_found(sink, store, band, o, { scales = scales, zeros = zeros,
+                                                 stored = params.stored(scales, base.factor) })
   end)
 end
 
@@ -332,23 +333,29 @@ end
 -- @param sink    see the head of this file
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)
-  if params.are_found(scheme, wanted.reference) then
+  if params.are_found(scheme, wanted.reference, wanted.amax) then
     return with_found(source, scheme, wanted, sink)
   end
-  local base = params.options(scheme, source.rows, source.cols, wanted.reference, wanted.keep)
+  local base = params.options(scheme, source.rows, source.cols, wanted.reference, wanted.keep,
+                              wanted.amax)
   base.ratio, base.sums = wanted.ratio, wanted.sums
   local o = band_options(source, scheme, wanted.store)
   return (wanted.store and coded or fake)(source, scheme, o, base, wanted, sink)
 end
 
---- The largest magnitude in a matrix; what is not finite is found out when it is quantized. Or nil,
---- message, code.
-function stream.largest(source)
+--- The largest magnitude in a matrix; or nil, message, code.
+-- @param scheme  any whose codes are what it is looked for
+function stream.largest(source, scheme, keep)
   local most = 0
   for tile in tiles.plain(source.rows, source.cols) do
-    local weight, message, code = source:read(tile.row, tile.rows, tile.col, tile.cols)
+    local weight, message, code = tile_of(source, tile)
     if not weight then return nil, message, code end
-    most = math.max(most, params.largest(weight))
+    local ranges = core.clear_ranges(core.zeros({ 1, 1, 2 }, "f32"))
+    local done, what, row, col = core.ranges(scheme.grid, weight, {
+      group_dim = 1, group_rows = tile.rows, group_size = tile.cols, ranges = ranges, keep = keep })
+    if not done then return failed(source, tile, what, row, col) end
+    local range = ranges:reshape({ 2 }):totable()
+    most = math.max(most, -range[1], range[2])
   end
   return most
 end

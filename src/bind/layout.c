@@ -145,6 +145,29 @@ static int pack(lua_State *L) {
   return 1;
 }
 
+/* Whether words of codes in their own order can be made words of the layout. */
+static bool recodes(const rondo_layout *layout) {
+  if (layout->bits != 4) return false;
+  return layout->word_bytes == 1 || (layout->word_bytes == 4 && layout->ordered && !layout->mapped);
+}
+
+/* layout:recode(words) -> words, of words that hold codes as they are; see core/layout.h. */
+static int recode(lua_State *L) {
+  const layout_box *box = check_layout(L, 1);
+  const rondo_tensor *from = rondo_check_tensor(L, 2);
+  luaL_argcheck(L, recodes(&box->layout), 1, "this order or map needs the codes themselves");
+  luaL_argcheck(L,
+                from->rank == 2 && row_major(from) &&
+                    rondo_dtype_size(from->dtype) == (size_t)box->layout.word_bytes,
+                2, "words of that size, contiguous");
+  rondo_tensor *to = rondo_push_tensor(L, from->dtype, 2, from->shape);
+  rondo_pool *pool = rondo_state_pool(L);
+  rondo_layout_recode(&box->layout, pool, from->data, (size_t)(from->shape[0] * from->shape[1]),
+                      to->data);
+  rondo_check_stop(L);
+  return 1;
+}
+
 /* layout:unpack(words, rows, cols) -> codes [rows, cols]: i8 where they are signed, else u8. */
 static int unpack(lua_State *L) {
   const layout_box *box = check_layout(L, 1);
@@ -166,7 +189,8 @@ static int unpack(lua_State *L) {
 
 void rondo_open_layout(lua_State *L) {
   static const luaL_Reg methods[] = {{"unit", unit}, {"words", words},   {"shape", shape},
-                                     {"pack", pack}, {"unpack", unpack}, {NULL, NULL}};
+                                     {"pack", pack}, {"recode", recode}, {"unpack", unpack},
+                                     {NULL, NULL}};
   luaL_newmetatable(L, LAYOUT_META);
   lua_pushliteral(L, "locked");
   lua_setfield(L, -2, "__metatable");

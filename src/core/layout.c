@@ -294,3 +294,56 @@ void rondo_layout_unpack(const rondo_layout *layout, rondo_pool *pool, const voi
                          int64_t rows, int64_t cols, uint8_t *codes) {
   run(layout, pool, unpack_task, rows, cols, words, codes);
 }
+
+/* ---- Words into words ---- */
+
+enum { RECODED = 1 << 16 }; /* words of a task */
+
+typedef struct {
+  const rondo_layout *layout;
+  const uint8_t *from;
+  uint8_t *to;
+  size_t words;
+  uint8_t pairs[256]; /* what becomes of a byte of two codes */
+} recoding;
+
+static uint8_t recoded_pair(const rondo_layout *layout, unsigned pair) {
+  unsigned code[2] = {pair & 15, pair >> 4}, field[2];
+  for (int e = 0; e < 2; e++) {
+    unsigned c = code[layout->ordered ? layout->order[e] : e];
+    field[e] = layout->mapped ? layout->map[c] : c;
+  }
+  return (uint8_t)(field[0] | field[1] << 4);
+}
+
+static void recode_words(const uint8_t *order, const uint8_t *from, size_t n, uint8_t *to) {
+  int shift[8]; /* of this function's own, so that compilers make vectors of words */
+  for (int e = 0; e < 8; e++) shift[e] = 4 * order[e];
+  for (size_t i = 0; i < n; i++) {
+    uint32_t word, out = 0;
+    memcpy(&word, from + 4 * i, sizeof word);
+    for (int e = 0; e < 8; e++) out |= (word >> shift[e] & 15) << (4 * e);
+    memcpy(to + 4 * i, &out, sizeof out);
+  }
+}
+
+static void recode_task(void *context, size_t task, int worker) {
+  (void)worker;
+  const recoding *r = context;
+  size_t first = task * RECODED, n = r->words - first < RECODED ? r->words - first : RECODED;
+  size_t at = first * (size_t)r->layout->word_bytes;
+  if (r->layout->word_bytes == 4) {
+    recode_words(r->layout->order, r->from + at, n, r->to + at);
+    return;
+  }
+  for (size_t i = 0; i < n; i++) r->to[at + i] = r->pairs[r->from[at + i]];
+}
+
+void rondo_layout_recode(const rondo_layout *layout, rondo_pool *pool, const void *from,
+                         size_t words, void *to) {
+  recoding r = {.layout = layout, .from = from, .to = to, .words = words};
+  for (unsigned pair = 0; layout->word_bytes == 1 && pair < 256; pair++) {
+    r.pairs[pair] = recoded_pair(layout, pair);
+  }
+  rondo_pool_run(pool, (words + RECODED - 1) / RECODED, recode_task, &r);
+}

@@ -42,4 +42,9 @@ void rondo_layout_pack(const rondo_layout *layout, rondo_pool *pool, const uint8
 void rondo_layout_unpack(const rondo_layout *layout, rondo_pool *pool, const void *words,
                          int64_t rows, int64_t cols, uint8_t *codes);
 
+/* Puts the codes of words that hold them as they are in the layout's order, by its map: for 4 bits,
+ * in words of 1 byte, or of 4 without a map. */
+void rondo_layout_recode(const rondo_layout *layout, rondo_pool *pool, const void *from,
+                         size_t words, void *to);
+
 #endif

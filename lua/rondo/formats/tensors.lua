@@ -65,16 +65,18 @@ end
 local signed_words = { u8 = "i8", u16 = "i16", u32 = "i32", u64 = "i64" }
 
 -- What makes words of the kernels (codes of `bits` bits, two's complement, as they come) those of a
--- layout: { word, flip } where that is no more than a bit flipped in each field; else nil.
+-- layout: { word, flip, recode } where that is no more than a bit flipped in each field, or other
+-- codes and another order in each word; else nil.
 local function direct_of(given, word)
   local width, bits, add = 8 * dtype_bytes[word], given.bits, given.add or 0
-  local half = 1 << bits - 1
-  if given.map or given.order or given.dense and width % bits ~= 0 then return nil end
+  local half, recode = 1 << bits - 1, (given.map or given.order) ~= nil
+  if given.dense and width % bits ~= 0 then return nil end
+  if recode and (bits ~= 4 or width > 32 or given.map and width ~= 8) then return nil end
   if add ~= 0 and add ~= half then return nil end
   local flip = 0
   for field = 0, width // bits - 1 do flip = flip | add << field * bits end
   if width < 64 and flip >= 1 << width - 1 then flip = flip - (1 << width) end
-  return { word = signed_words[word] or word, flip = flip ~= 0 and flip or nil }
+  return { word = signed_words[word] or word, flip = flip ~= 0 and flip or nil, recode = recode }
 end
 
 --- A layout of a description as core.layout takes it, made once: native, dim, transposed, word;
@@ -104,6 +106,7 @@ function tensors.words_of(layout, result)
   if not layout.direct then return layout.native:pack(result.codes) end
   local words, flip = result.words, layout.direct.flip
   if flip then words = words ~ flip end
+  if layout.direct.recode then words = layout.native:recode(words) end
   if layout.transposed then words = words:transpose():contiguous() end
   return words:view(layout.word)
 end
