@@ -1292,7 +1292,8 @@ function rondo.scheme.of_reference(fields) end
 function rondo.scheme.is(value) end
 
 ---Makes a recipe: a list of rules, of which the first that matches a tensor decides what becomes
----of it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme },
+---of it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme } (name = "...":
+---how a plan calls it; fixed = true: no policy changes what it decides),
 ---{ function (layer) -> boolean, scheme }, a function (layer) -> scheme or nil, or another recipe.
 ---Fields: name, otherwise (a scheme), transform, policy, revise, fused, options with rules; see
 ---docs/recipes.md.

@@ -171,6 +171,34 @@ describe("a budget", function()
     assert.is_true(made.totals.bits <= 4.5)
   end)
 
+  it("leaves fixed rules alone, and counts their layers", function()
+    local path = mixed()
+    local function planned(wanted, fixed)
+      local recipe = rondo.recipe { { "layers.0.b_proj", int8, fixed = fixed },
+        { "*_proj.weight", int4 }, otherwise = rondo.keep,
+        policy = rondo.policy.budget(wanted) }
+      local made = assert(rondo.plan(path, { recipe = recipe, format = "packed" }))
+      local found = {}
+      for _, row in ipairs(made.rows) do found[row.name] = { row.scheme, row.rule } end
+      return found, made.totals
+    end
+    local two = { int3 { group_size = "row" }, int4 { group_size = "row" } }
+    -- 16,384 weights of 8.125 bits and 8,192 of 4.5 or 4, in words of 32 bits: 6.92 or 6.75.
+    local found, totals = planned({ bits = 6.93, choices = two }, true)
+    assert.same({ "int8 sym row", "layers.0.b_proj (fixed)" }, found["layers.0.b_proj.weight"])
+    assert.same({ "int4 sym row", "budget" }, found["layers.1.a_proj.weight"])
+    assert.is_true(totals.bits <= 6.93)
+    found = planned({ bits = 6.8, choices = two }, true)
+    assert.same({ "int8 sym row", "layers.0.b_proj (fixed)" }, found["layers.0.b_proj.weight"])
+    assert.same({ "int3 sym row", "budget" }, found["layers.1.a_proj.weight"])
+    assert.same("budget", planned({ bits = 6.93, choices = two })["layers.0.b_proj.weight"][2])
+    found, totals = planned({ bytes = 22000, choices = two }, true)
+    assert.equal("int8 sym row", found["layers.0.b_proj.weight"][1])
+    assert.is_true(totals.bytes_after <= 22000)
+    assert.matches("6.7 bits cannot be met", select(2, pcall(planned,
+      { bits = 6.7, choices = two }, true)))
+  end)
+
   it("says what cannot be", function()
     for text, given in pairs {
       ["either bits or bytes is needed"] = { choices = choices },

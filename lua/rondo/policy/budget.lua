@@ -4,6 +4,7 @@
 --   rondo.policy.budget { bits = 4.25, choices = { rondo.int3, rondo.int4, rondo.int8 } }
 --
 -- bits: of a weight, on average, scales and zero points included; or bytes: of all weight files.
+-- Layers of fixed rules count, too.
 -- sensitivity: function (layer) -> a factor for the layer's error (1). The errors are measured,
 -- each layer with each scheme, as a report would say them. Layers that engines fuse get one scheme.
 --
@@ -59,6 +60,14 @@ local function measure(entries, plan, o)
       unit.bytes[c] = unit.bytes[c] + plan.bytes(entry, scheme)
     end
   end
+  return unit
+end
+
+-- The same of a layer that keeps its scheme: there is nothing to choose.
+local function measure_fixed(entry, plan, o)
+  local unit = { entries = {}, weights = count(entry.layer.shape), errors = {}, bytes = {} }
+  local bytes = plan.bytes(entry, entry.scheme)
+  for c = 1, #o.choices do unit.errors[c], unit.bytes[c] = 0.0, bytes end
   return unit
 end
 
@@ -119,6 +128,7 @@ return function(given)
     local units = {}
     for u, entries in ipairs(plan.units) do units[u] = measure(entries, plan, o) end
     if #units == 0 then return end
+    for _, entry in ipairs(plan.fixed) do units[#units + 1] = measure_fixed(entry, plan, o) end
     if o.bytes then return fit_files(units, plan, o) end
     return fit_bits(units, o)
   end

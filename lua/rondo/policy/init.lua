@@ -1,15 +1,16 @@
 -- policy: ways to choose schemes that look at all layers of a plan at once. A policy is a function
 -- (plan) for the field `policy` of a recipe; those here make one, and anybody can write another.
 --
--- plan.layers: the layers that the rules quantize, in the model's order, each with
+-- plan.layers: the layers that the rules quantize, but for those of fixed rules, in the model's
+-- order, each with
 --   layer   as the functions of a recipe see it (rondo.recipe.layer)
 --   scheme  what the rules chose; the policy may put another here
 --   text    the rule, for the plan to show; whoever changes the scheme says so here
 -- plan.units: the same layers in lists of those that engines fuse, which get one scheme; all alone
 -- where the recipe says fused = false
+-- plan.fixed: the layers of fixed rules, likewise; they stay as they are
 -- plan.bytes(entry, scheme): the bytes of that layer's tensors, packed: codes, scales, zero points
 -- plan.total(): the bytes of all weight files as things stand, the layers packed
-
 --
 -- Sizes are those of the packed format, whatever the plan writes: "fake" files do not get smaller.
 

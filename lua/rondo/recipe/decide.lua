@@ -245,14 +245,17 @@ end
 
 -- ---- Layers with their weights ----
 
--- The layers that are quantized: list of { number, name, what, layer, scheme, text }.
-local function quantized(made, decisions)
-  local list, view = {}, layer_of.view(made)
+-- The layers that are quantized: list of { number, name, what, layer, scheme, text, fixed }. What a
+-- fixed rule decides is told by its text, which says so.
+local function quantized(made, body, decisions)
+  local list, view, fixed = {}, layer_of.view(made), {}
+  for _, rule in ipairs(body.rules) do fixed[rule.text] = rule.fixed end
   for number, name in ipairs(made.names) do
     local decision = decisions[number]
     if decision.what == "quantize" then
       list[#list + 1] = { number = number, name = name, what = layers_of.at(made.list, number),
                           scheme = decision.asked, text = decision.rule,
+                          fixed = fixed[decision.rule] or false,
                           layer = layer_of.new(view, number) }
     end
   end
@@ -264,12 +267,21 @@ local function apply_revise(entry, revise, said)
   if scheme and scheme ~= entry.scheme then entry.scheme, entry.text = scheme, "revise" end
 end
 
+-- Lets a policy choose for the layers that no rule holds fast.
+local function apply_policy(policy, about, entries)
+  about.layers, about.fixed = {}, {}
+  for _, entry in ipairs(entries) do
+    table.insert(entry.fixed and about.fixed or about.layers, entry)
+  end
+  policy(about)
+end
+
 --- Lets policy and revise change decisions. Arguments as above.
 -- @param context  function (entries) -> what the policy gets
 function decide.revise(made, body, decisions, make, context)
   if not body.policy and not body.revise then return end
-  local entries, recipe = quantized(made, decisions), made.options.named
-  if body.policy then body.policy(context(entries)) end
+  local entries, recipe = quantized(made, body, decisions), made.options.named
+  if body.policy then apply_policy(body.policy, context(entries), entries) end
   for _, entry in ipairs(entries) do
     local where = ("%s: %s: "):format(recipe, entry.name)
     scheme_or_nil(entry.scheme, where .. "policy")
@@ -282,18 +294,18 @@ end
 
 -- ---- Partners ----
 
---- Layers in lists of those that are fused, in the order of the first of each.
+--- Layers that are not fixed in lists of those that are fused, in the order of the first of each.
 -- @param fused  false: each alone
 function decide.units(entries, fused)
   local units, known = {}, {}
   for _, entry in ipairs(entries) do
     local shared, words = parts.partners(entry.layer.name)
     local key = fused and shared and shared .. "\0" .. words or entry
-    if not known[key] then
+    if not entry.fixed and not known[key] then
       known[key] = {}
       units[#units + 1] = known[key]
     end
-    table.insert(known[key], entry)
+    if not entry.fixed then table.insert(known[key], entry) end
   end
   return units
 end

@@ -11,6 +11,7 @@
 -- The first rule that matches a tensor decides. A rule is one of
 --   { pattern, scheme }    the pattern is laid on the tensor's name
 --   { function, scheme }   function (layer) -> true where it matches; layer: rondo.recipe.layer
+--   either with fixed = true   a policy leaves the layers that it decides as they are
 --   function               function (layer) -> scheme, or nil to leave it to the next rule
 --   a recipe               its rules stand in this place; what it says besides holds where this
 --                          recipe does not say it
@@ -71,9 +72,12 @@ end
 
 local function check_fields(where, i, item)
   for key in pairs(item) do
-    if key ~= 1 and key ~= 2 and key ~= "name" then
-      rule_error(where, i, item, ("unknown field '%s' (known: name)"):format(tostring(key)))
+    if key ~= 1 and key ~= 2 and key ~= "name" and key ~= "fixed" then
+      rule_error(where, i, item, ("unknown field '%s' (known: fixed, name)"):format(tostring(key)))
     end
+  end
+  if item.fixed ~= nil and type(item.fixed) ~= "boolean" then
+    rule_error(where, i, item, "fixed must be true or false, not a " .. type(item.fixed))
   end
   if item.name ~= nil and type(item.name) ~= "string" then
     rule_error(where, i, item, "name must be a string, not a " .. type(item.name))
@@ -92,13 +96,16 @@ local function read_rule(where, i, item)
     rule_error(where, i, item, "a scheme is expected behind the pattern (rondo.int4, rondo.keep), "
       .. "not a " .. type(scheme))
   end
+  local tail = item.fixed and " (fixed)" or ""
   if type(condition) == "function" then
-    return { test = condition, scheme = scheme, text = item.name or place_of(condition) }
+    return { test = condition, scheme = scheme, fixed = item.fixed,
+             text = (item.name or place_of(condition)) .. tail }
   elseif type(condition) ~= "string" then
     rule_error(where, i, item, "a pattern or a function is expected, not a " .. type(condition))
   end
   check_pattern(where, i, condition)
-  return { pattern = condition, scheme = scheme, text = item.name or condition }
+  return { pattern = condition, scheme = scheme, fixed = item.fixed,
+           text = (item.name or condition) .. tail }
 end
 
 -- ---- What a recipe says ----
