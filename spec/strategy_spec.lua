@@ -345,6 +345,27 @@ describe("strategies over whole models", function()
     return assert(rondo.open(folder .. "/model.safetensors"))
   end
 
+  it("have one ratio for a layer, in memory and streamed, however that is said", function()
+    local layer = rondo.int3 { group_size = 128, clip = "layer" }
+    assert.is_true(layer == rondo.int3 { group_size = 128, clip = clip.grid { over = "tensor" } })
+    assert.is_true(layer ~= rondo.int3 { group_size = 128, clip = clip.grid { over = "row" } })
+    for _, p in ipairs { 2, 1 } do
+      local scheme, ratio, least = layer { p = p }, nil, math.huge
+      for i = 0, 39 do -- worked out with clip ratios that are given
+        local q = rondo.int3 { group_size = 128, ratio = 1 - i / 200 }:quantize(w):dequantize()
+        local loss = p == 2 and ((w - q) * (w - q)):sum() or (w - q):abs():sum()
+        if loss < least then ratio, least = 1 - i / 200, loss end
+      end
+      local expected = rondo.int3 { group_size = 128, ratio = ratio }:loss(w)
+      assert.is_true(ratio < 1)
+      assert.equal(expected, scheme:loss(w))
+      local recipe = rondo.recipe { { "*", scheme } }
+      local report = assert(rondo.quantize(model(), models.temporary() .. "/out",
+        { recipe = recipe }))
+      assert.is_true(math.abs(report.layers[1].relative_error / expected - 1) < 1e-6)
+    end
+  end)
+
   local function run(scheme, format)
     local recipe = rondo.recipe { name = "all", { "*", scheme } }
     local out = models.temporary() .. "/out"

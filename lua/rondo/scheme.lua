@@ -200,6 +200,9 @@ local function make(type_name, given, level)
   local value = setmetatable({}, Scheme)
   local fields = options.check(type_name, given, description)
   fields.type, fields.data_type, fields.bits = type_name, data_type, bits
+  if fields.clip == "layer" and (fields.p ~= 2 or fields.importance) then
+    fields.clip = require("rondo.clip.grid") { over = "tensor" } -- tiles know squared errors alone
+  end
   if data_type ~= "int" then fields.symmetric, fields.full_range = true, false end
   if bits then
     local grid = not fields.symmetric and grid_types[fields.zero] or data_type

@@ -8,8 +8,9 @@
 -- groups depend on each other says so with the option over = "row" or "tensor": it gets the whole
 -- weight.
 --
--- No strategy makes things worse: search compares its answer with no clipping, group by group, by
--- the scheme's objective, and takes the better.
+-- No strategy makes things worse: search compares its answer with no clipping by the scheme's
+-- objective, group by group, or where groups depend on each other, over what they share, and takes
+-- the better.
 
 local blame = require "rondo.blame"
 local core = require "rondo.core"
@@ -138,6 +139,11 @@ local function of(value)
   return strategy.is(value) and value or nil
 end
 
+-- "layer" is grid { over = "tensor" }: known by name, since that can be searched tile by tile.
+local function is_layer(found)
+  return tostring(found) == '{ "grid", over = "tensor" }'
+end
+
 --- What the option clip of schemes may be: "none", "layer", a name, a strategy, a function, or
 --- { any of these, options }. Gives what the scheme keeps, nil if unfit.
 function strategy.check(value)
@@ -149,7 +155,8 @@ function strategy.check(value)
     given[1] = nil
     found = but_for(of(value[1]), given, -1)
   end
-  return found and found.name == "none" and "none" or found
+  if found and found.name == "none" then return "none" end
+  return is_layer(found) and "layer" or found
 end
 
 strategy.says = "none, layer, " .. table.concat(strategy.names, ", ", 1, 4)
@@ -161,6 +168,14 @@ function strategy.needs_whole(self)
 end
 
 -- ---- Searching ----
+
+--- Sums what is kept by group over those that share a ratio; the result spreads over all groups.
+-- @param over  "group", "row" or "tensor"
+function strategy.shared(losses, over, scheme)
+  if over == "group" then return losses end
+  if over == "row" then return losses:sum(scheme.group_dim == 0 and 1 or 2, { keep = true }) end
+  return losses:sum(2, { keep = true }):sum(1, { keep = true })
+end
 
 local function check_answer(where, what, tensor, shape)
   if not core.is_tensor(tensor) or tensor.rank ~= 2 or tensor.shape[1] ~= shape[1]
@@ -192,11 +207,13 @@ end
 -- @param unclipped  function () -> { ratios } or { scales, zeros } of no clipping, as the answer is
 -- @param losses     function (answer) -> losses by group
 -- @param of_what    what the weight is, for messages; or nil
--- @return the better answer of the two, group by group
+-- @return the better answer of the two, for all groups that depend on each other
 function strategy.search(self, weight, scheme, shape, unclipped, losses, of_what)
   local answer = answer_of(parts_of[self], weight, scheme, shape, of_what)
   local plain = unclipped(answer)
-  local better = losses(answer):lt(losses(plain))
+  local over = parts_of[self].options.over or "group"
+  local better = strategy.shared(losses(answer), over, scheme)
+    :lt(strategy.shared(losses(plain), over, scheme))
   for name, tensor in pairs(answer) do
     answer[name] = better:pick(tensor, plain[name]):contiguous()
   end

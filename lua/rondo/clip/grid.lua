@@ -2,16 +2,11 @@
 -- the least error: for each group, for a row of groups together, or one for the whole tensor. The
 -- last is the reference's search.
 
+local strategy = require "rondo.strategy"
+
 local MOST = 1 << 22 -- errors in memory at a time
 
--- Errors of the groups that share a ratio, in a shape that spreads over all groups.
-local function shared(losses, over, scheme)
-  if over == "group" then return losses end
-  if over == "row" then return losses:sum(scheme.group_dim == 0 and 1 or 2, { keep = true }) end
-  return losses:sum(2, { keep = true }):sum(1, { keep = true })
-end
-
-return require("rondo.strategy").new("grid", {
+return strategy.new("grid", {
   steps = 40, divisions = 200, over = "group",
 }, function(weight, scheme, options)
   local best, least = scheme:ratios(weight, 1), nil
@@ -22,7 +17,7 @@ return require("rondo.strategy").new("grid", {
     for i = first, math.min(first + together, options.steps) - 1 do
       candidates[#candidates + 1] = 1 - i / options.divisions
     end
-    local losses = shared(scheme:losses(weight, candidates), options.over, scheme)
+    local losses = strategy.shared(scheme:losses(weight, candidates), options.over, scheme)
     local ratios = ((losses:argmin(3):to "f64" + (first - 1)) / options.divisions):neg() + 1
     local lowest = options.steps > together and losses:min(3) or nil
     local better = least and lowest:lt(least)
