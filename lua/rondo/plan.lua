@@ -505,16 +505,28 @@ function plan.layers(made)
   end
 end
 
---- The linear layers that are not quantized: for path, kind in ...
+-- The heads that the checkpoint holds under the embedding's name only: layers all the same.
+local function tied_heads(made)
+  local paths = {}
+  for _, tie in ipairs(made.model.tied) do
+    if not made.model.checkpoint:has(tie.name) then
+      paths[#paths + 1] = tie.name:match "^(.*)%.weight$" or tie.name
+    end
+  end
+  return paths
+end
+
+--- The linear layers that are not quantized: for path in ...
 function plan.kept(made)
-  local i, names = 0, made.names
+  local i, names, heads = 0, made.names, tied_heads(made)
   return function()
     while i < #names do
       i = i + 1
       local name = names[i]
       local what = made.decisions[i].what ~= "quantize" and layers_of.what(made.list, name)
-      if what and linear[what.kind] then return layers_of.path(made.list, name), what.kind end
+      if what and linear[what.kind] then return layers_of.path(made.list, name) end
     end
+    return table.remove(heads, 1)
   end
 end
 
