@@ -12,6 +12,7 @@ local json = require "rondo.json"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
+local text = require "rondo.model.text"
 
 local awq = { name = "awq", experts = "split" }
 
@@ -99,32 +100,43 @@ end
 
 -- ---- Reading ----
 
-local function read_layer(look, path, said)
-  local qweight, scales = look.shape(path, "qweight"), look.shape(path, "scales")
-  if #qweight ~= 2 or not scales or #scales ~= 2 then
-    return nil, "has no matrices 'qweight' and 'scales'"
-  end
-  local size, message = read.group_size(qweight[1], scales[1], said.group_size or said.q_group_size)
+local function read_layer(look, path, said_size)
+  local qweight, message = look.matrix(path, "qweight")
+  if not qweight then return nil, message end
+  local scale, scales = look.float_matrix(path, "scales")
+  if not scale then return nil, scales end
+  local size
+  size, message = read.group_size(qweight[1], scales[1], said_size)
   if not size then return nil, message end
-  local scale = look.dtype(path, "scales")
-  if scale ~= "f16" and scale ~= "bf16" and scale ~= "f32" then
-    return nil, ("has scales of %s; f16, bf16 and f32 are read"):format(scale)
-  end
   local scheme = scheme_of.types.int4 { group_size = size, symmetric = false, scale = scale }
   local shape = { qweight[2] * 8, qweight[1] }
   return { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }
 end
 
+-- What the configuration says that is not read, or nil.
+local function unread(said)
+  for _, name in ipairs { "bits", "w_bit" } do
+    local _, message = read.integer(said, name, 4, 4)
+    if message then return message end
+  end
+  local version = said.version
+  if version == nil or version == json.null then return nil end
+  if type(version) ~= "string" or version:lower() ~= "gemm" then
+    return ("quantization_config: version %s is not read (known: gemm)"):format(
+      text.value(version))
+  end
+end
+
 --- See rondo.formats.
 function awq.open(checkpoint, said, config)
-  local bits, version = said.bits or said.w_bit or 4, said.version or "gemm"
-  if bits ~= 4 or type(version) ~= "string" or version:lower() ~= "gemm" then
-    return nil, ("quantization_config: awq of %s bits, version %s is not read (known: 4, gemm)")
-      :format(tostring(bits), tostring(version)), "unsupported"
-  end
+  local message = unread(said)
+  if message then return nil, message, "unsupported" end
+  local size
+  size, message = read.said_size(said, "group_size", "q_group_size")
+  if message then return nil, message, "format" end
   return read.records(checkpoint, config, function(look, name)
     local path = read.module(name, "qweight")
-    if path then return path, read_layer(look, path, said) end
+    if path then return path, read_layer(look, path, size) end
   end)
 end
 

@@ -186,25 +186,60 @@ end
 
 local short_names = { float32 = "f32", float16 = "f16", bfloat16 = "bf16" }
 
-local function whole(value) return math.type(value) == "integer" and value > 0 end
+local MOST_STATE = 4096 -- bytes of a state; others write some 200
+
+local function whole(value)
+  return math.type(value) == "integer" and value > 0 and value <= 1 << 31
+end
+
+local function finite(value) return type(value) == "number" and value - value == 0 end
+
+-- What is wrong with a state, or nil.
+local function bad_state(state)
+  local shape = json.is_array(state.shape) and state.shape or {}
+  if #shape ~= 2 or not whole(shape[1]) or not whole(shape[2]) then
+    return "a shape that is not two positive integers"
+  elseif math.type(state.blocksize) ~= "integer" or not block_sizes[state.blocksize] then
+    return "a blocksize that is not 32, 64, 128, ... 4096"
+  elseif shape[2] % state.blocksize ~= 0 then
+    return ("blocks of %d that run over the ends of rows of %d, which are not read"):format(
+      state.blocksize, shape[2])
+  elseif state.nested_blocksize ~= nil and state.nested_blocksize ~= NESTED then
+    return ("a nested_blocksize that is not %d"):format(NESTED)
+  elseif state.nested_blocksize ~= nil and not finite(state.nested_offset) then
+    return "a nested_offset that is no number"
+  end
+end
 
 -- The state of a 4-bit layer, checked; or nil, message.
 local function read_state(look, path, kind)
   local part = "weight.quant_state.bitsandbytes__" .. kind
+  local dtype, shape = look.dtype(path, part), look.shape(path, part)
+  if dtype ~= "u8" or #shape ~= 1 or shape[1] > MOST_STATE then
+    return nil, ("has no '%s' of at most %d bytes"):format(part, MOST_STATE)
+  end
   local tensor, message = look.tensor(path, part)
   if not tensor then return nil, message end
   local state, why = json.decode(tensor:bytes())
-  if type(state) ~= "table" then return nil, ("'%s' is no JSON: %s"):format(part, why or "") end
-  local shape = type(state.shape) == "table" and state.shape or {}
-  if not block_sizes[state.blocksize] or #shape ~= 2 or not whole(shape[1]) or not whole(shape[2])
-    or state.nested_blocksize and (state.nested_blocksize ~= NESTED
-                                   or type(state.nested_offset) ~= "number") then
-    return nil, ("'%s' has a blocksize, nested_blocksize or shape that is not read"):format(part)
-  elseif shape[2] % state.blocksize ~= 0 then
-    return nil, ("has blocks of %d that run over the ends of rows of %d; they are not read"):format(
-      state.blocksize, shape[2])
+  if type(state) ~= "table" then
+    return nil, ("has a '%s' that is no JSON object%s"):format(part, why and ": " .. why or "")
   end
+  why = bad_state(state)
+  if why then return nil, ("has a '%s' with %s"):format(part, why) end
   return state
+end
+
+-- Whether the values of the codes are those that everybody has.
+local function same_map(look, path, kind)
+  local part, values = "weight.quant_map", maps[kind].values
+  local dtype, shape = look.dtype(path, part), look.shape(path, part)
+  if dtype ~= "f32" or #shape ~= 1 or shape[1] ~= #values then
+    return nil, ("has no '%s' of %d values of f32"):format(part, #values)
+  end
+  local found, message = look.tensor(path, part)
+  if not found then return nil, message end
+  if found:close(core.tensor(values, "f32"), 1e-6) then return true end
+  return nil, ("has a '%s' of its own, which is not read"):format(part)
 end
 
 -- Scales of rows that were quantized in turn.
@@ -237,6 +272,9 @@ end
 local function read_four_bits(look, path, kind)
   local state, message = read_state(look, path, kind)
   if not state then return nil, message end
+  local same
+  same, message = same_map(look, path, kind)
+  if not same then return nil, message end
   local nested_state = state.nested_blocksize ~= nil
   local scheme = scheme_of.types[kind] {
     group_size = state.blocksize, double = nested_state and { map = "dynamic" } or nil }
@@ -244,13 +282,28 @@ local function read_four_bits(look, path, kind)
   local layer = { scheme = scheme, shape = state.shape, dtype = dtype,
                   outputs = four_bits(scheme, state.shape, dtype) }
   -- What others write of the state has another length.
-  for _, e in ipairs(layer.outputs) do
-    if e.part:find "quant_state" then e.shape = look.shape(path, e.part) end
-  end
+  layer.outputs[3].shape = look.shape(path, layer.outputs[3].part)
   if nested_state then
     layer.read_scales = nested_scales(look, path, state, maps[kind].largest)
   end
   return layer
+end
+
+-- weight_format, which older files do not have, says how the codes are arranged; 0: row by row.
+local function read_eight_bits(look, path)
+  local shape, message = look.matrix(path, "weight")
+  if not shape then return nil, message end
+  local outputs = eight_bits(shape)
+  local form = look.has(path, "weight_format") and look.shape(path, "weight_format")
+  if not form then
+    outputs[3] = nil
+  elseif look.dtype(path, "weight_format") == "u8" and shape_of.count(form) == 1 then
+    local found
+    found, message = look.tensor(path, "weight_format")
+    if not found then return nil, message end
+    if found:max() ~= 0 then return nil, "has a 'weight_format' that is not 0, a plain matrix" end
+  end
+  return { scheme = scheme_of.types.int8, shape = shape, outputs = outputs }
 end
 
 --- See rondo.formats.
@@ -258,17 +311,13 @@ function bitsandbytes.open(checkpoint, _, config)
   return read.records(checkpoint, config, function(look, name, dtype)
     local path = (dtype == "u8" or dtype == "i8") and read.module(name, "weight")
     if not path then return nil end
-    if dtype == "i8" then
-      if not look.has(path, "SCB") then return nil end
-      local shape = look.shape(path, "weight")
-      if #shape ~= 2 then return path, nil, "is no matrix" end
-      return path, { scheme = scheme_of.types.int8, shape = shape, outputs = eight_bits(shape) }
-    end
+    if dtype == "i8" then return path, read_eight_bits(look, path) end
     for kind in pairs(maps) do
       if look.has(path, "weight.quant_state.bitsandbytes__" .. kind) then
         return path, read_four_bits(look, path, kind)
       end
     end
+    return path, nil, "has no 'weight.quant_state.bitsandbytes__nf4' or '...fp4'"
   end)
 end
 

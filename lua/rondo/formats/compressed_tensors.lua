@@ -263,20 +263,42 @@ end
 
 -- ---- Reading ----
 
--- The weights part of the groups of a configuration.
-local function group_weights(described)
+local function names(group, path)
+  for _, target in ipairs(type(group.targets) == "table" and group.targets or {}) do
+    if target == path then return true end
+  end
+  return false
+end
+
+-- The weights part of the groups of a configuration, that of the group which names a layer first.
+local function group_weights(described, path)
   local list = {}
-  local groups = type(described.config_groups) == "table" and described.config_groups or {}
+  local groups = described.config_groups ~= json.null and described.config_groups or {}
   for _, group in pairs(groups) do
-    if type(group) == "table" and type(group.weights) == "table" then
-      list[#list + 1] = group.weights
+    if type(group.weights) == "table" then
+      table.insert(list, names(group, path) and 1 or #list + 1, group.weights)
     end
   end
   return list
 end
 
-local function block_of(described)
-  for _, weights in ipairs(group_weights(described)) do
+-- The bits of codes, `cols` of which fill so many words; where several would, what the
+-- configuration says. Or nil, message.
+local function bits_of(described, path, words, cols)
+  local function fill(bits)
+    return packed_bits[bits] and cols <= 32 * words and ceil_div(cols * bits, 32) == words
+  end
+  for _, weights in ipairs(group_weights(described, path)) do
+    if fill(weights.num_bits) then return weights.num_bits end
+  end
+  for bits in pairs(packed_bits) do
+    if fill(bits) then return bits end
+  end
+  return nil, ("has %d words for %d codes; 2, 4 and 8 bits are read"):format(words, cols)
+end
+
+local function block_of(described, path)
+  for _, weights in ipairs(group_weights(described, path)) do
     local block = weights.block_structure
     if type(block) == "table" and math.type(block[1]) == "integer"
       and math.type(block[2]) == "integer" and block[1] > 0 and block[2] > 0 then
@@ -286,24 +308,44 @@ local function block_of(described)
   return { 128, 128 }
 end
 
+-- What is wrong with the groups of a configuration, or nil.
+local function misconfigured(described)
+  local groups = described.config_groups
+  if groups == nil or groups == json.null then return nil end
+  if type(groups) ~= "table" then return "quantization_config: config_groups must be an object" end
+  for _, group in pairs(groups) do
+    if type(group) ~= "table" then
+      return "quantization_config: each of config_groups must be an object"
+    end
+    for _, name in ipairs { "num_bits", "group_size" } do
+      local weights = type(group.weights) == "table" and group.weights or {}
+      local _, message = read.integer(weights, name, name == "num_bits" and 1 or -1, 1 << 31)
+      if message then return message end
+    end
+  end
+end
+
 local readers = {}
 
 -- P.weight_packed of 32-bit words: integers.
-function readers.i32(look, path)
-  local shape, message = look.numbers(path, "weight_shape", 2)
+function readers.i32(look, path, described)
+  local shape, message = look.integers(path, "weight_shape", 2)
   if not shape then return nil, message end
-  local words, scales = look.shape(path, "weight_packed"), look.shape(path, "weight_scale")
-  if not scales or #scales ~= 2 then return nil, "has no matrix 'weight_scale'" end
-  local bits = shape[2] > 0 and words[2] * 32 // shape[2] or 0
-  if not packed_bits[bits] then
-    return nil, ("has %d words for %d codes; 2, 4 and 8 bits are read"):format(words[2], shape[2])
+  local words, scale, scales, bits, size
+  words, message = look.matrix(path, "weight_packed")
+  if not words then return nil, message end
+  if shape[1] ~= words[1] or shape[2] < 0 then
+    return nil, ("says the shape %dx%d, but 'weight_packed' has %d rows"):format(shape[1], shape[2],
+                                                                                 words[1])
   end
-  local size
+  scale, scales = look.float_matrix(path, "weight_scale")
+  if not scale then return nil, scales end
+  bits, message = bits_of(described, path, words[2], shape[2])
+  if not bits then return nil, message end
   size, message = read.group_size(shape[2], scales[2])
   if not size then return nil, message end
   local scheme = scheme_of.types["int" .. bits] {
-    group_size = size, symmetric = not look.has(path, "weight_zero_point"),
-    scale = look.dtype(path, "weight_scale") }
+    group_size = size, symmetric = not look.has(path, "weight_zero_point"), scale = scale }
   local layer = { scheme = scheme, shape = shape, outputs = outputs_of("pack-quantized", scheme,
                                                                        shape) }
   return read.with_groups(look, path, layer, "weight_g_idx")
@@ -311,7 +353,8 @@ end
 
 -- P.weight_packed of bytes: 4-bit floats.
 function readers.u8(look, path)
-  local words = look.shape(path, "weight_packed")
+  local words, message = look.matrix(path, "weight_packed")
+  if not words then return nil, message end
   local shape = { words[1], words[2] * 2 }
   local nvfp4 = look.has(path, "weight_global_scale")
   local format = nvfp4 and "nvfp4-pack-quantized" or "mxfp4-pack-quantized"
@@ -319,39 +362,56 @@ function readers.u8(look, path)
   return { scheme = scheme, shape = shape, outputs = outputs_of(format, scheme, shape) }
 end
 
+-- Beside int-quantized, whose weights are symmetric: with zero points, as they come.
 function readers.i8(look, path)
-  local scheme = scheme_of.types.int8 { scale = look.dtype(path, "weight_scale") }
-  local shape = look.shape(path, "weight")
-  return { scheme = scheme, shape = shape, outputs = outputs_of("int-quantized", scheme, shape) }
+  local shape, message = look.matrix(path, "weight")
+  if not shape then return nil, message end
+  local scale, scales = look.floats(path, "weight_scale")
+  if not scale then return nil, scales end
+  local asymmetric = look.has(path, "weight_zero_point")
+  local scheme = scheme_of.types.int8 { scale = scale, symmetric = not asymmetric }
+  local layer = { scheme = scheme, shape = shape,
+                  outputs = outputs_of("int-quantized", scheme, shape) }
+  if asymmetric then
+    local shifted = layout { bits = 8, word = "i8", add = 128 }
+    layer.outputs[1] = tensors.words("weight", "codes", "i8", shape, shifted)
+    layer.outputs[3] = tensors.words("weight_zero_point", "zero", "i8", { shape[1], 1 }, shifted)
+  end
+  return layer
 end
 
 function readers.f8_e4m3(look, path, described)
-  local shape, scales = look.shape(path, "weight"), look.shape(path, "weight_scale")
+  local shape, message = look.matrix(path, "weight")
+  if not shape then return nil, message end
   if look.dtype(path, "weight_scale") == "u8" then
     local scheme = scheme_of.ready.mxfp8
     return { scheme = scheme, shape = shape,
              outputs = outputs_of("mxfp8-quantized", scheme, shape) }
   end
-  local size = block_of(described)
+  local scale, scales = look.floats(path, "weight_scale")
+  if not scale then return nil, scales end
+  local size = block_of(described, path)
   if #scales == 1 then size = "tensor"
   elseif scales[2] == 1 and scales[1] == shape[1] then size = "row" end
-  local scheme = scheme_of.types.fp8 { group_size = size, scale = look.dtype(path, "weight_scale") }
+  local scheme = scheme_of.types.fp8 { group_size = size, scale = scale }
   return { scheme = scheme, shape = shape, outputs = outputs_of("float-quantized", scheme, shape) }
 end
 
+local packed_types = { i32 = true, u8 = true }
 local weight_types = { i8 = true, f8_e4m3 = true }
 
 --- See rondo.formats.
 function compressed.open(checkpoint, described, config)
+  local wrong = misconfigured(described)
+  if wrong then return nil, wrong, "format" end
   return read.records(checkpoint, config, function(look, name, dtype)
     local path = read.module(name, "weight_packed")
-    local reader = path and readers[dtype]
-    if not path and weight_types[dtype] then
+    if path and not packed_types[dtype] then
+      return path, nil, ("has 'weight_packed' of %s; i32 and u8 are read"):format(dtype)
+    elseif not path and weight_types[dtype] then
       path = read.module(name, "weight")
-      reader = path and look.has(path, "weight_scale") and readers[dtype]
     end
-    if not reader then return nil end
-    return path, reader(look, path, described)
+    if path then return path, readers[dtype](look, path, described) end
   end)
 end
 

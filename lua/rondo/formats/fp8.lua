@@ -2,7 +2,8 @@
 -- a scale for each block of 128 x 128.
 --
 -- A layer P has P.weight (f8_e4m3 [out, in]) and P.weight_scale_inv (f32, one a block), which
--- multiplies: W = weight * weight_scale_inv. Read, too: a scale of the whole tensor, weight_scale.
+-- multiplies: W = weight * weight_scale_inv. Read, too: scales of f16 and bf16, and one of the
+-- whole tensor, weight_scale.
 -- Layout and configuration: deepseek-ai/DeepSeek-V3.
 
 local json = require "rondo.json"
@@ -34,18 +35,18 @@ function fp8.fit(scheme, about)
   return scheme
 end
 
-local function outputs_of(scheme, shape)
+local function outputs_of(scheme, shape, scale)
   local rows, cols, size = shape[1], shape[2], scheme.group_size
   local codes = tensors.words("weight", "codes", "f8_e4m3", { rows, cols },
                               tensors.layout { bits = 8 })
-  if not is_block(size) then return { codes, tensors.new("weight_scale", "scale", "f32", {}) } end
-  return { codes, tensors.new("weight_scale_inv", "scale", "f32",
+  if not is_block(size) then return { codes, tensors.new("weight_scale", "scale", scale, {}) } end
+  return { codes, tensors.new("weight_scale_inv", "scale", scale,
                               { ceil_div(rows, size[1]), ceil_div(cols, size[2]) }) }
 end
 
 --- See rondo.formats.
 function fp8.outputs(about, scheme)
-  return outputs_of(scheme, about.shape)
+  return outputs_of(scheme, about.shape, "f32")
 end
 
 -- ---- Configuration ----
@@ -77,12 +78,29 @@ end
 
 local function block_of(said)
   local block = said.weight_block_size
-  if type(block) ~= "table" then return { 128, 128 } end
-  local rows, cols = block[1], block[2]
-  if math.type(rows) ~= "integer" or math.type(cols) ~= "integer" or rows < 1 or cols < 1 then
+  if block == nil or block == json.null then return { 128, 128 } end
+  local rows, cols = nil, nil
+  if json.is_array(block) and #block == 2 then rows, cols = block[1], block[2] end
+  if math.type(rows) ~= "integer" or math.type(cols) ~= "integer" or rows < 1 or cols < 1
+    or rows > 1 << 31 or cols > 1 << 31 then
     return nil, "quantization_config: weight_block_size must be two positive integers"
   end
   return { rows, cols }
+end
+
+local function read_layer(look, path, block)
+  local shape, message = look.matrix(path, "weight")
+  if not shape then return nil, message end
+  local part = look.has(path, "weight_scale_inv") and "weight_scale_inv" or "weight_scale"
+  if not look.has(path, part) then
+    return nil, "has neither 'weight_scale_inv' nor 'weight_scale'"
+  end
+  local scale
+  scale, message = look.floats(path, part)
+  if not scale then return nil, message end
+  local scheme = scheme_of.types.fp8 { group_size = part == "weight_scale" and "tensor" or block,
+                                       scale = scale }
+  return { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape, scale) }
 end
 
 --- See rondo.formats.
@@ -92,14 +110,7 @@ function fp8.open(checkpoint, said, config)
   return read.records(checkpoint, config, function(look, name, dtype)
     local path = dtype == "f8_e4m3" and read.module(name, "weight")
     if not path then return nil end
-    local shape, size = look.shape(path, "weight"), "tensor"
-    if #shape ~= 2 then return path, nil, "is no matrix" end
-    if look.has(path, "weight_scale_inv") then size = block
-    elseif not look.has(path, "weight_scale") then
-      return path, nil, "has neither 'weight_scale_inv' nor 'weight_scale'"
-    end
-    local scheme = scheme_of.types.fp8 { group_size = size }
-    return path, { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }
+    return path, read_layer(look, path, block)
   end)
 end
 

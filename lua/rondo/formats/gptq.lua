@@ -15,6 +15,7 @@ local json = require "rondo.json"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
+local text = require "rondo.model.text"
 
 local gptq = {}
 
@@ -152,49 +153,61 @@ gptq.versions = { format_of(1), format_of(2) }
 -- ---- Reading ----
 
 -- Bits and inputs of a layer: the group of each input tells how many there are.
-local function width_of(look, path, said)
-  local words, groups = look.shape(path, "qweight"), look.shape(path, "g_idx")
+local function width_of(look, path, words, said_bits)
+  local groups = look.shape(path, "g_idx")
   local cols = groups and #groups == 1 and groups[1]
-  local bits = cols and cols > 0 and words[1] * 32 // cols or said.bits
+  local bits = cols and cols > 0 and words[1] * 32 // cols or said_bits
   if not allowed_bits[bits] then
     return nil, ("has codes of %s bits; 2, 4 and 8 are read"):format(tostring(bits))
   end
   return bits, cols or words[1] * 32 // bits
 end
 
-local function read_layer(look, path, said, version)
-  local words, scales = look.shape(path, "qweight"), look.shape(path, "scales")
-  if #words ~= 2 or not scales or #scales ~= 2 then
-    return nil, "has no matrices 'qweight' and 'scales'"
-  end
-  local bits, cols = width_of(look, path, said)
+-- said: version, bits and group_size of the configuration.
+local function read_layer(look, path, said)
+  local words, message = look.matrix(path, "qweight")
+  if not words then return nil, message end
+  local scale, scales = look.float_matrix(path, "scales")
+  if not scale then return nil, scales end
+  local bits, cols = width_of(look, path, words, said.bits)
   if not bits then return nil, cols end
-  local size, message = read.group_size(cols, scales[1], said.group_size)
+  local size
+  size, message = read.group_size(cols, scales[1], said.group_size)
   if not size then return nil, message end
-  local scale = look.dtype(path, "scales")
-  if scale ~= "f16" and scale ~= "bf16" and scale ~= "f32" then
-    return nil, ("has scales of %s; f16, bf16 and f32 are read"):format(scale)
-  end
   local scheme = scheme_of.types["int" .. bits] { group_size = size, symmetric = false,
                                                   scale = scale }
   local shape = { words[2], cols }
-  local layer = { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape, version) }
+  local layer = { scheme = scheme, shape = shape,
+                  outputs = outputs_of(scheme, shape, said.version) }
   return read.with_groups(look, path, layer, "g_idx")
 end
 
 local versions = { gptq = 1, gptq_v2 = 2 }
 
---- See rondo.formats.
-function gptq.open(checkpoint, said, config)
-  local format = said.checkpoint_format or "gptq"
-  local version = versions[format]
-  if not version then
+-- What the configuration says, checked: version, bits, group_size; or nil, message, code.
+local function checked(given)
+  local format, said = given.checkpoint_format, {}
+  if format == nil or format == json.null then format = "gptq" end
+  said.version = versions[format]
+  if not said.version then
     return nil, ("quantization_config: checkpoint_format %s is not read (known: gptq, gptq_v2)")
-      :format(tostring(format)), "unsupported"
+      :format(text.value(format)), "unsupported"
   end
+  local message
+  said.bits, message = read.integer(given, "bits", 2, 8)
+  if message then return nil, message, "format" end
+  said.group_size, message = read.said_size(given, "group_size")
+  if message then return nil, message, "format" end
+  return said
+end
+
+--- See rondo.formats.
+function gptq.open(checkpoint, given, config)
+  local said, message, code = checked(given)
+  if not said then return nil, message, code end
   return read.records(checkpoint, config, function(look, name)
     local path = read.module(name, "qweight")
-    if path then return path, read_layer(look, path, said, version) end
+    if path then return path, read_layer(look, path, said) end
   end)
 end
 

@@ -13,6 +13,7 @@ local json = require "rondo.json"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
+local text = require "rondo.model.text"
 
 local mlx = { name = "mlx", metadata = "mlx", experts = "stack" }
 
@@ -130,7 +131,7 @@ local function said_of(said, path)
     return mode
   end
   return nil, ("is of mode %s with %s bits and group size %s, which is not read"):format(
-    tostring(mode), tostring(bits), tostring(size))
+    text.value(mode), text.value(bits), text.value(size))
 end
 
 local function scheme_for(look, path, said)
@@ -138,10 +139,8 @@ local function scheme_for(look, path, said)
   if not mode then return nil, bits end
   if mode == "nvfp4" then return scheme_of.ready.nvfp4 { tensor_scale = false } end
   if mode ~= "affine" then return scheme_of.ready[mode] end
-  local scale = look.dtype(path, "scales")
-  if not float_scales[scale] then
-    return nil, ("has scales of %s; f32, f16 and bf16 are read"):format(scale)
-  end
+  local scale, message = look.floats(path, "scales")
+  if not scale then return nil, message end
   return scheme_of.types["int" .. bits] { group_size = size, symmetric = false, zero = "float",
                                           scale = scale }
 end
@@ -150,11 +149,11 @@ end
 function mlx.open(checkpoint, said, config)
   return read.records(checkpoint, config, function(look, name, dtype)
     local path = dtype == "u32" and read.module(name, "weight")
-    if not path or not look.has(path, "scales") then return nil end
+    if not path then return nil end
     local scheme, message = scheme_for(look, path, said)
     if not scheme then return path, nil, message end
     local words = look.shape(path, "weight")
-    if #words ~= 2 and #words ~= 3 then return path, nil, "is no matrix" end
+    if #words ~= 2 and #words ~= 3 then return path, nil, "has a 'weight' that is no matrix" end
     local shape = table.move(words, 1, #words, 1, {})
     shape[#shape] = shape[#shape] * 32 // scheme.bits
     return path, { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape) }

@@ -82,13 +82,19 @@ end
 
 -- ---- Reading ----
 
+-- Types of weights that are quantized, not all of which are read.
+local codes = { u8 = true, i8 = true, f8_e4m3 = true }
+
 --- See rondo.formats.
 function modelopt.open(checkpoint, _, config)
   return read.records(checkpoint, config, function(look, name, dtype)
-    local path = dtype == "u8" and read.module(name, "weight")
-    if not path or not look.has(path, "weight_scale_2") then return nil end
-    local words = look.shape(path, "weight")
-    if #words ~= 2 then return path, nil, "is no matrix" end
+    local path = codes[dtype] and read.module(name, "weight")
+    if not path then return nil end
+    if dtype ~= "u8" then
+      return path, nil, ("has codes of %s; nvfp4 alone is read"):format(dtype)
+    end
+    local words, message = look.matrix(path, "weight")
+    if not words then return path, nil, message end
     local shape = { words[1], words[2] * 2 }
     return path, { scheme = scheme_of.ready.nvfp4, shape = shape, outputs = outputs_of(shape) }
   end)

@@ -1,6 +1,7 @@
 -- formats.read: what the readers of formats share: looking at the tensors of a layer, and making
 -- records of layers (rondo.formats) that the tensors themselves describe.
 
+local json = require "rondo.json"
 local shape_of = require "rondo.shape"
 local stored = require "rondo.formats.stored"
 local text = require "rondo.model.text"
@@ -38,27 +39,74 @@ function read.module(name, part)
   return name:sub(1, -#part - 2)
 end
 
--- Questions about the parts of a module P.
+local integers = { i32 = true, i64 = true }
+local floats = { f32 = true, f16 = true, bf16 = true }
+
+-- Questions about the parts of a module P. Answers are nil, message where the part is not as it
+-- should be.
 local function looker(checkpoint)
   local look = {}
   local function info(path, part) return checkpoint:info(stored.member(path, part)) end
   function look.has(path, part) return checkpoint:has(stored.member(path, part)) end
   function look.dtype(path, part) return (info(path, part)) end
   function look.shape(path, part) return select(2, info(path, part)) end
-  --- A small tensor as a list of numbers, or nil, message.
-  function look.numbers(path, part, count)
-    local name = stored.member(path, part)
-    local dtype, shape = checkpoint:info(name)
+  --- Shape and type of a matrix.
+  function look.matrix(path, part)
+    local dtype, shape = info(path, part)
     if not dtype then return nil, ("has no tensor '%s'"):format(part) end
-    if shape_of.count(shape) ~= count then
-      return nil, ("has %d values in '%s', not %d"):format(shape_of.count(shape), part, count)
+    if #shape ~= 2 then
+      return nil, ("has '%s' of the shape [%s], which is no matrix"):format(part,
+        table.concat(shape, ", "))
     end
-    local found, message = checkpoint:tensor(name)
+    return shape, dtype
+  end
+  --- Type and shape of scales that are floats.
+  function look.floats(path, part)
+    local dtype, shape = info(path, part)
+    if not dtype then return nil, ("has no tensor '%s'"):format(part) end
+    if not floats[dtype] then
+      return nil, ("has '%s' of %s; f16, bf16 and f32 are read"):format(part, dtype)
+    end
+    return dtype, shape
+  end
+  --- The same of a matrix.
+  function look.float_matrix(path, part)
+    local shape, message = look.matrix(path, part)
+    if not shape then return nil, message end
+    return look.floats(path, part)
+  end
+  --- A small tensor as a list of integers.
+  function look.integers(path, part, count)
+    local dtype, shape = info(path, part)
+    if not dtype then return nil, ("has no tensor '%s'"):format(part) end
+    if not integers[dtype] or shape_of.count(shape) ~= count then
+      return nil, ("has '%s' of %d values of %s, not %d integers"):format(part,
+        shape_of.count(shape), dtype, count)
+    end
+    local found, message = look.tensor(path, part)
     if not found then return nil, message end
     return found:reshape { count }:totable()
   end
   function look.tensor(path, part) return checkpoint:tensor(stored.member(path, part)) end
   return look
+end
+
+--- An integer of the configuration, nil where it is not there; or nil, message.
+function read.integer(said, name, low, high)
+  local value = said[name]
+  if value == nil or value == json.null then return nil end
+  if math.type(value) == "integer" and value >= low and value <= high then return value end
+  return nil, ("quantization_config: %s must be an integer from %d to %d, not %s"):format(name, low,
+    high, text.value(value))
+end
+
+--- The group size of a configuration, by any of its names; -1 is a whole row.
+function read.said_size(said, ...)
+  for _, name in ipairs { ... } do
+    local size, message = read.integer(said, name, -1, 1 << 31)
+    if size == 0 then message = ("quantization_config: %s must not be 0"):format(name) end
+    if size or message then return not message and size or nil, message end
+  end
 end
 
 --- The size of `groups` groups along `cols` inputs, as a scheme says it; said: what the
@@ -78,7 +126,7 @@ end
 function read.with_groups(look, path, layer, part)
   if not look.has(path, part) then return layer end
   local cols = layer.shape[#layer.shape]
-  local groups, message = look.numbers(path, part, cols)
+  local groups, message = look.integers(path, part, cols)
   if not groups then return nil, message end
   local size, count = layer.scheme:group_elements(cols), layer.scheme:groups(cols)
   local plain = true
@@ -98,8 +146,11 @@ local dtypes = { float32 = "f32", float16 = "f16", bfloat16 = "bf16" }
 
 --- The type that the model computes in, as config.json says it; bf16 where it does not.
 function read.model_dtype(config)
-  local said = config and (config.torch_dtype or config.dtype)
-  return type(said) == "string" and dtypes[said:gsub("^torch%.", "")] or "bf16"
+  for _, key in ipairs { "torch_dtype", "dtype" } do
+    local said = config and config[key]
+    if type(said) == "string" then return dtypes[said:gsub("^torch%.", "")] or "bf16" end
+  end
+  return "bf16"
 end
 
 -- Sources and names are made when they are asked for: there may be 100,000 records.
@@ -111,6 +162,17 @@ local function record_type(checkpoint)
   return { __index = function(record, key)
     return makers[key] and makers[key](rawget(record, "layer"))
   end }
+end
+
+-- Beyond these, products of dimensions could be more than an integer holds.
+local function absurd(shape)
+  local weights = 1
+  for _, d in ipairs(shape) do
+    if d < 0 or d > 1 << 31 then return true end
+    weights = weights * d
+    if weights > 1 << 50 then return true end
+  end
+  return false
 end
 
 local function bad_layer(path, message)
@@ -131,6 +193,7 @@ function read.records(checkpoint, config, find)
     if path then
       layer.path = path
       message = stored.complaint(checkpoint, layer)
+      if absurd(layer.shape) then message = "has a shape that is absurd" end
       if message then return bad_layer(path, message) end
       records[#records + 1] = setmetatable({
         name = path, weight = stored.member(path, "weight"), tensor_name = name, dtype = dtype,

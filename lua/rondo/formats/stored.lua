@@ -27,13 +27,11 @@ local function same_shape(a, b)
   return same
 end
 
--- Checks that a tensor is there as described. Types that hold the same bits are as good.
+-- Checks that a tensor is there as described.
 local function complaint(checkpoint, name, e)
   local dtype, shape = checkpoint:info(name)
   if not dtype then return ("tensor '%s' is missing"):format(name) end
-  local allowed = dtype == e.dtype
-  for _, other in ipairs(e.dtypes or {}) do allowed = allowed or dtype == other end
-  if not allowed or not same_shape(shape, e.shape) then
+  if dtype ~= e.dtype or not same_shape(shape, e.shape) then
     return ("tensor '%s' is %s [%s], but the configuration says %s [%s]"):format(name, dtype,
       table.concat(shape, ", "), e.dtype, table.concat(e.shape, ", "))
   end
@@ -117,8 +115,7 @@ local function factor_of(r)
   if not r.layer.factor then
     local found, message, code = r.checkpoint:tensor(stored.member(r.layer.path, e.part))
     if not found then return nil, message, code end
-    local factor = found:reshape { 1 }:to("f32"):totable()[1]
-    r.layer.factor = e.inverse and 1 / factor or factor
+    r.layer.factor = found:reshape { 1 }:to("f32"):totable()[1]
   end
   return r.layer.factor
 end
@@ -135,7 +132,7 @@ local function read_scales(r, place)
   local factor
   factor, message, code = factor_of(r)
   if not factor then return nil, message, code end
-  return (scales * factor):to("f32")
+  return r.by_role.factor.inverse and scales / factor or scales * factor
 end
 
 local function read_zeros(r, place)
@@ -160,47 +157,52 @@ local function by_column(r, place, scales, zeros)
   return spread(scales), spread(zeros)
 end
 
--- How groups lie in a rectangle, as core.dequantize wants it: group_size, group_dim, group_rows.
-local function grouping(r, place)
-  local g = r.groups
-  if g.dim == 0 then return g.rows < r.rows and g.rows or math.max(place.rows, 1), 0, 1 end
-  local size = g.cols < r.cols and g.cols or math.max(place.cols, 1)
-  return size, 1, g.rows < r.rows and g.rows or math.max(place.rows, 1)
+-- A run of rows or columns that lies in one group, or widened to whole groups; and what each group
+-- has of it.
+local function grouped(first, count, size, all)
+  if (first - 1) // size == (first + count - 2) // size then return first, count, count end
+  first, count = widened(first, count, size, all)
+  return first, count, size
 end
 
--- A rectangle of one matrix, widened to whole groups: so their scales have whole rows, too.
+-- A rectangle of one matrix in which groups lie as in a matrix of its own: group_rows x group_cols
+-- of it belong to each. So the scales have whole rows, too, where these are kept in one line.
 local function place_of(r, row, rows, col, cols)
   local place, g = {}, r.groups
-  place.row, place.rows = widened(row, rows, g.rows, r.rows)
-  place.col, place.cols = widened(col, cols, r.whole_rows and r.cols or g.cols, r.cols)
+  if r.whole_rows then col, cols = 1, r.cols end
+  place.row, place.rows, place.group_rows = grouped(row, rows, g.rows, r.rows)
+  place.col, place.cols, place.group_cols = grouped(col, cols, g.cols, r.cols)
   return place
 end
 
--- Codes, scales and zero points of a rectangle, or nil, message, code.
+-- A place with codes, scales and zero points, and how the groups of these lie in it as the core
+-- wants it: group_size, group_dim, group_rows. Or nil, message, code.
 local function read_parts(r, place)
-  local codes, message, code = read_codes(r, r.by_role.codes, r.rows, r.cols, place)
-  if not codes then return nil, message, code end
+  local message, code
+  place.codes, message, code = read_codes(r, r.by_role.codes, r.rows, r.cols, place)
+  if not place.codes then return nil, message, code end
   local at = groups_of(r, place)
   if r.layer.group_of then at.col, at.cols = 1, r.groups.width end
-  local scales, zeros
-  scales, message, code = read_scales(r, at)
-  if not scales then return nil, message, code end
-  zeros, message, code = read_zeros(r, at)
+  place.scales, message, code = read_scales(r, at)
+  if not place.scales then return nil, message, code end
+  place.zeros, message, code = read_zeros(r, at)
   if message then return nil, message, code end
-  return codes, scales, zeros
+  place.group_dim, place.group_size = r.groups.dim, place.group_cols
+  if r.layer.group_of then
+    place.scales, place.zeros = by_column(r, place, place.scales, place.zeros)
+    place.group_size = 1
+  elseif r.groups.dim == 0 then
+    place.group_size, place.group_rows = place.group_rows, 1
+  end
+  return place
 end
 
 local function read_slice(r, row, rows, col, cols)
-  local place = place_of(r, row, rows, col, cols)
-  local codes, scales, zeros = read_parts(r, place)
-  if not codes then return nil, scales, zeros end
-  local size, dim, height = grouping(r, place)
-  if r.layer.group_of then
-    scales, zeros = by_column(r, place, scales, zeros)
-    size, dim, height = 1, 1, 1
-  end
-  local values = core.dequantize(r.layer.scheme.grid, codes, scales, zeros, size, dim, nil, height)
-  return crop(values, row - place.row, rows, col - place.col, cols)
+  local p, message, code = read_parts(r, place_of(r, row, rows, col, cols))
+  if not p then return nil, message, code end
+  local values = core.dequantize(r.layer.scheme.grid, p.codes, p.scales, p.zeros, p.group_size,
+                                 p.group_dim, nil, p.group_rows)
+  return crop(values, row - p.row, rows, col - p.col, cols)
 end
 
 -- ---- The source ----
@@ -260,10 +262,12 @@ function stored.source(checkpoint, layer)
     rows = r.rows * (layer.shape[3] and layer.shape[1] or 1), cols = r.cols, dtype = "f32",
     slices = layer.shape[3] and layer.shape[1] or 1, layer = layer,
     read = function(_, row, rows, col, cols) return read_rows(r, row, rows, col, cols) end,
-    --- Codes, scales and zero points of one of its matrices (from 1), or nil, message, code.
-    codes = function(_, slice)
-      r.slice = (slice or 1) - 1
-      return read_parts(r, { row = 1, rows = r.rows, col = 1, cols = r.cols })
+    --- A rectangle as it is stored, of the matrix of that number (from 1) and, as groups are
+    --- whole, with more than asked for: { row, rows, col, cols, codes, scales, zeros, group_size,
+    --- group_dim, group_rows }, see core.dequantize; or nil, message, code.
+    parts = function(_, slice, row, rows, col, cols)
+      r.slice = slice - 1
+      return read_parts(r, place_of(r, row, rows, col, cols))
     end,
   }
 end

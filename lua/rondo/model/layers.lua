@@ -179,10 +179,15 @@ function layers.bias(self, name)
   return classify.bias(self.look, self.records[name] and path or name, path)
 end
 
+-- What the tensors of quantized layers are called, by format.
+local codes = { "packed_weight", "weight_packed", "qweight" }
+
 --- The tensors that a layer of that path can stand in.
 function layers.tensor_names(path)
-  if path == "" then return { "weight", "packed_weight" } end
-  return { path .. ".weight", path, path .. ".packed_weight" }
+  local above = path == "" and "" or path .. "."
+  local names = { above .. "weight", path ~= "" and path or nil }
+  for _, part in ipairs(codes) do names[#names + 1] = above .. part end
+  return names
 end
 
 --- The module path of the layer that stands in a tensor.

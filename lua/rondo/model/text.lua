@@ -28,6 +28,12 @@ function text.quote(s, limit)
   return "'" .. text.show(s, limit) .. "'"
 end
 
+--- A value that a file has in the wrong place.
+function text.value(value)
+  if type(value) == "string" then return text.quote(value) end
+  return type(value) == "table" and "a list or object" or tostring(value)
+end
+
 --- A path: its end says more than its start.
 function text.path(path)
   if #path <= 2 * MAX_SHOWN then return text.show(path, 2 * MAX_SHOWN) end
