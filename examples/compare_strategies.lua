@@ -7,7 +7,10 @@
 local rondo = require "rondo"
 
 local path, file = ...
-assert(path and file, "usage: rondo run compare_strategies.lua MODEL STRATEGY.lua")
+if not path or not file then
+  io.stderr:write("usage: rondo run examples/compare_strategies.lua MODEL STRATEGY.lua\n")
+  os.exit(2)
+end
 local model, own = assert(rondo.open(path)), dofile(file)
 local scheme = rondo.int4 { group_size = 32 }
 local worse = 0

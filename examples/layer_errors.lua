@@ -6,7 +6,10 @@
 local rondo = require "rondo"
 
 local path, out = arg[1], arg[2]
-if not path then error("usage: layer_errors.lua MODEL [OUT]", 0) end
+if not path then
+  io.stderr:write("usage: rondo run examples/layer_errors.lua MODEL [OUT]\n")
+  os.exit(2)
+end
 local model = assert(rondo.open(path))
 
 -- Sum of squared differences over sum of squares.

@@ -1,5 +1,6 @@
 #!/bin/sh
-# From nothing to a quantized model: installs what is missing, builds, quantizes to 4 bits.
+# From nothing to a quantized model: installs what is missing, builds, quantizes to 4 bits. The first
+# time that takes two or three minutes on two cores, then some seconds.
 #
 #   sh examples/quickstart.sh [MODEL [OUT]]
 #

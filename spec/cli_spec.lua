@@ -78,7 +78,7 @@ describe("wrong usage", function()
 
   -- { what the message holds, arguments after `quantize MODEL OUT` }
   local options = {
-    { "unknown option '--bit'\nDid you mean", "--bit", "4" },
+    { "unknown option '--bit'; did you mean", "--bit", "4" },
     { "'--bits' must be an integer from 1 to 16, not '0'", "--bits", "0" },
     { "'--bits' must be an integer from 1 to 16, not '17'", "--bits", "17" },
     { "'--bits' must be an integer from 1 to 16, not '4.0'", "--bits", "4.0" },
@@ -159,7 +159,7 @@ describe("wrong usage", function()
   it("of commands ends with 2 and a hint", function()
     for message, arguments in pairs {
       ["no command given\nCommands: quantize, plan, inspect, compare, repl, run."] = {},
-      ["unknown command 'quantise' Did you mean 'quantize'?"] = { "quantise", "a", "b" },
+      ["unknown command 'quantise'; did you mean 'quantize'?"] = { "quantise", "a", "b" },
       ["unknown option '--verbose'"] = { "--verbose" },
       ["missing argument 'MODEL'\nTry 'rondo quantize --help'."] = { "quantize" },
       ["missing argument 'OUT'\nTry 'rondo quantize --help'."] = { "quantize", "a" },

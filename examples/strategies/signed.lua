@@ -2,7 +2,7 @@
 -- further down than up, -8 .. 7; where the largest weight of a group is positive, a negative scale
 -- turns that step towards it.
 --
---   local signed = dofile "signed.lua"
+--   local signed = require "signed" -- in a recipe beside it
 --   local scheme = rondo.int4 { clip = signed { steps = 12 } }
 
 local rondo = require "rondo"

@@ -155,7 +155,7 @@ local function reworded(message, args)
   elseif message == "a command is required" then
     return #args == 0 and "no command given" or message
   end
-  return message
+  return (message:gsub("\nDid you mean", "; did you mean"))
 end
 
 local function usage_error(message, command)
