@@ -73,13 +73,14 @@ static inline key_range scalar_words(const unsigned char *x, size_t n) {
   return (key_range){low, high};
 }
 
-/* The vector bodies read the last values twice where n is no multiple of their width. */
+/* The vector bodies begin with the last values, some of which they read twice where n is no
+ * multiple of their width. */
 #if defined(V_HAS_RAW)
 static inline key_range range_of_halves(const unsigned char *x, size_t n) {
   if (n < RAW_HALVES) return scalar_halves(x, n);
-  vraw low = raw_key16(raw_load(x)), high = low;
-  for (size_t i = RAW_HALVES; i < n; i += RAW_HALVES) {
-    vraw key = raw_key16(raw_load(x + 2 * (i + RAW_HALVES <= n ? i : n - RAW_HALVES)));
+  vraw low = raw_key16(raw_load(x + 2 * (n - RAW_HALVES))), high = low;
+  for (size_t i = 0; i + RAW_HALVES < n; i += RAW_HALVES) {
+    vraw key = raw_key16(raw_load(x + 2 * i));
     low = raw_min16(low, key);
     high = raw_max16(high, key);
   }
@@ -88,9 +89,9 @@ static inline key_range range_of_halves(const unsigned char *x, size_t n) {
 
 static inline key_range range_of_words(const unsigned char *x, size_t n) {
   if (n < RAW_HALVES / 2) return scalar_words(x, n);
-  vraw low = raw_key32(raw_load(x)), high = low;
-  for (size_t i = RAW_HALVES / 2; i < n; i += RAW_HALVES / 2) {
-    vraw key = raw_key32(raw_load(x + 4 * (i + RAW_HALVES / 2 <= n ? i : n - RAW_HALVES / 2)));
+  vraw low = raw_key32(raw_load(x + 4 * (n - RAW_HALVES / 2))), high = low;
+  for (size_t i = 0; i + RAW_HALVES / 2 < n; i += RAW_HALVES / 2) {
+    vraw key = raw_key32(raw_load(x + 4 * i));
     low = raw_min32(low, key);
     high = raw_max32(high, key);
   }
