@@ -136,8 +136,9 @@ static bool takes_nibbles(const job *j, const scratch *s, line x, int64_t col, i
   const rondo_packing *p = &out->packing;
   if (j->q->kernels->quantize_nibbles == NULL || out->words == NULL || p->dim != 1) return false;
   bool nibbles = p->bits == 4 && p->fields * 4 == p->word_bytes * 8 && n % p->fields == 0;
-  bool blocks = j->q->group_size % RONDO_NIBBLE_BLOCK == 0 && n % RONDO_NIBBLE_BLOCK == 0 &&
-                position_of(j, col) % RONDO_NIBBLE_BLOCK == 0;
+  bool halves = j->q->group_size == RONDO_NIBBLE_BLOCK / 2 && j->q->grid->kind != RONDO_ASYMMETRIC;
+  bool blocks = (j->q->group_size % RONDO_NIBBLE_BLOCK == 0 || halves) &&
+                n % RONDO_NIBBLE_BLOCK == 0 && position_of(j, col) % RONDO_NIBBLE_BLOCK == 0;
   /* Integer zero points that are given may be none of the grid's codes. */
   bool own_zeros = j->tile->scales == NULL || j->q->grid->kind != RONDO_ASYMMETRIC;
   bool plain = x.dtype == RONDO_BF16 && !divide && own_zeros && s->stored == s->scale;

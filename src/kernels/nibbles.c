@@ -10,36 +10,38 @@ typedef struct {
   v_octet error[2], norm[2];
 } split_lanes;
 
-/* What the values of a group have in common. */
+enum { SPLITS = BLOCK / 2 / WIDTH }; /* pairs of vectors in a block */
+
+/* What the values of a block are quantized with: one group, or two, a half of the block each. */
 typedef struct {
   rondo_grid_kind kind; /* a constant where it is inlined */
-  vf scale, zero, inverse, low, high;
+  vf scale[SPLITS], zero[SPLITS], inverse[SPLITS], low, high;
   v_nibble_bounds bounds;
 } nibble_group;
 
 /* The integers code - zero of WIDTH values, not clamped (|q| is at most 2^28, see inverses), or the
  * ranks of a codebook. */
-TEMPLATE vi split_codes(const rondo_grid *grid, const nibble_group *g, vf x) {
-  if (g->kind == RONDO_AFFINE) x = x - g->zero;
-  vf q = quotient(x, g->scale, g->inverse, false);
+TEMPLATE vi split_codes(const rondo_grid *grid, const nibble_group *g, int k, vf x) {
+  if (g->kind == RONDO_AFFINE) x = x - g->zero[k];
+  vf q = quotient(x, g->scale[k], g->inverse[k], false);
   return g->kind == RONDO_CODEBOOK ? v_rank(&grid->cuts, q) : v_to_int(q);
 }
 
 /* The same clamped, with the error. */
-TEMPLATE vi split_errors(const rondo_grid *grid, const nibble_group *g, vf x, v_octet *error,
+TEMPLATE vi split_errors(const rondo_grid *grid, const nibble_group *g, int k, vf x, v_octet *error,
                          v_octet *norm) {
   vf shifted = x, q, y;
   vi code;
-  if (g->kind == RONDO_AFFINE) shifted = x - g->zero;
-  q = quotient(shifted, g->scale, g->inverse, false);
+  if (g->kind == RONDO_AFFINE) shifted = x - g->zero[k];
+  q = quotient(shifted, g->scale[k], g->inverse[k], false);
   if (g->kind == RONDO_CODEBOOK) {
     code = v_rank(&grid->cuts, q);
-    y = v_pick(grid->value, code) * g->scale;
+    y = v_pick(grid->value, code) * g->scale[k];
   } else {
     q = v_round(v_min(v_max(q, g->low), g->high));
     code = v_to_int(q);
-    y = g->scale * q;
-    if (g->kind == RONDO_AFFINE) y = y + g->zero;
+    y = g->scale[k] * q;
+    if (g->kind == RONDO_AFFINE) y = y + g->zero[k];
   }
   vf d = x - y;
   v_add_octets(error, d * d);
@@ -47,33 +49,37 @@ TEMPLATE vi split_errors(const rondo_grid *grid, const nibble_group *g, vf x, v_
   return code;
 }
 
-TEMPLATE nibble_group nibble_params(const rondo_grid *grid, rondo_grid_kind kind, float scale,
-                                    float zero, float inverse) {
+/* Parameters of the first group; of the first two where `half` a block is a group, which have the
+ * same bounds. */
+TEMPLATE nibble_group nibble_params(const rondo_grid *grid, rondo_grid_kind kind, rondo_params p,
+                                    bool half) {
   nibble_group g;
+  float zero = kind == RONDO_ASYMMETRIC ? *p.zero : 0;
   g.kind = kind;
-  bool integer_zero = kind == RONDO_ASYMMETRIC;
-  g.scale = v_set(scale);
-  g.zero = v_set(zero);
-  g.inverse = v_set(inverse);
-  g.low = v_set(grid->low) - v_set(integer_zero ? zero : 0);
-  g.high = v_set(grid->high) - v_set(integer_zero ? zero : 0);
-  g.bounds = v_bounds((int)grid->low, (int)grid->high, integer_zero ? (int)zero : 0);
+  for (int k = 0; k < SPLITS; k++) {
+    g.scale[k] = v_half_block(v_set(p.scale[0]), v_set(p.scale[half]), k);
+    g.zero[k] = v_half_block(v_set(p.zero[0]), v_set(p.zero[half]), k);
+    g.inverse[k] = v_half_block(v_set(p.inverse[0]), v_set(p.inverse[half]), k);
+  }
+  g.low = v_set(grid->low) - v_set(zero);
+  g.high = v_set(grid->high) - v_set(zero);
+  g.bounds = v_bounds((int)grid->low, (int)grid->high, (int)zero);
   return g;
 }
 
 /* BLOCK values into BLOCK / 2 bytes. */
 TEMPLATE void nibble_block(const rondo_grid *grid, const nibble_group *g, const uint16_t *x,
                            uint8_t *out, split_lanes *sums) {
-  vi even[BLOCK / 2 / WIDTH], odd[BLOCK / 2 / WIDTH];
-  for (int k = 0; k < BLOCK / 2 / WIDTH; k++) {
+  vi even[SPLITS], odd[SPLITS];
+  for (int k = 0; k < SPLITS; k++) {
     vf a, b;
     v_split(x + 2 * WIDTH * k, &a, &b);
     if (sums == NULL) {
-      even[k] = split_codes(grid, g, a);
-      odd[k] = split_codes(grid, g, b);
+      even[k] = split_codes(grid, g, k, a);
+      odd[k] = split_codes(grid, g, k, b);
     } else {
-      even[k] = split_errors(grid, g, a, &sums->error[0], &sums->norm[0]);
-      odd[k] = split_errors(grid, g, b, &sums->error[1], &sums->norm[1]);
+      even[k] = split_errors(grid, g, k, a, &sums->error[0], &sums->norm[0]);
+      odd[k] = split_errors(grid, g, k, b, &sums->error[1], &sums->norm[1]);
     }
   }
   if (g->kind == RONDO_CODEBOOK) {
@@ -91,7 +97,8 @@ static __attribute__((noinline)) void careful_block(const rondo_grid *grid, cons
   for (size_t at = 0; at < n; at += BLOCK) {
     size_t g = (first + at) / group;
     rondo_params one = {p.scale + g, p.zero + g, p.inverse + g};
-    quantize_groups(grid, RONDO_BF16, x + at, BLOCK, BLOCK, one, y + at, NULL);
+    quantize_groups(grid, RONDO_BF16, x + at, BLOCK, group < BLOCK ? group : BLOCK, one, y + at,
+                    NULL);
   }
   squared_error(RONDO_BF16, x, y, NULL, n, sums);
 }
@@ -99,21 +106,22 @@ static __attribute__((noinline)) void careful_block(const rondo_grid *grid, cons
 TEMPLATE void nibble_row(const rondo_grid *grid, rondo_grid_kind kind, const uint16_t *x,
                          size_t first, size_t n, size_t group, rondo_params p, uint8_t *out,
                          double *sums) {
-  size_t number = 0, left = group - first;
+  const bool half = group < BLOCK && kind != RONDO_ASYMMETRIC;
+  size_t number = 0, size = half ? BLOCK : group, left = size - first;
   for (size_t at = 0; at < n; at += RONDO_ERROR_BLOCK) {
     size_t end = n - at < RONDO_ERROR_BLOCK ? n : at + RONDO_ERROR_BLOCK;
     split_lanes lanes = {{v_no_octet(), v_no_octet()}, {v_no_octet(), v_no_octet()}};
     for (size_t i = at; i < end;) {
-      nibble_group g =
-          nibble_params(grid, kind, p.scale[number], p.zero[number], p.inverse[number]);
+      rondo_params here = {p.scale + number, p.zero + number, p.inverse + number};
+      nibble_group g = nibble_params(grid, kind, here, half);
       size_t stop = left < end - i ? i + left : end;
       left -= stop - i;
       for (; i < stop; i += BLOCK) {
         nibble_block(grid, &g, x + i, out + i / 2, sums == NULL ? NULL : &lanes);
       }
       if (left == 0) {
-        left = group;
-        number++;
+        left = size;
+        number += half ? 2 : 1;
       }
     }
     if (sums == NULL) continue;

@@ -10,6 +10,12 @@
  * (tools/check_quotient.c); the cuts of E4M3 are half integers times powers of two. Elsewhere the
  * code does not hang on the last bit. */
 
+#if defined(V_HAS_FMA)
+enum { HAS_FMA = 1 };
+#else
+enum { HAS_FMA = 0 }; /* then there is one way to divide, and code for one */
+#endif
+
 TEMPLATE vf quotient(vf x, vf scale, vf inverse, bool divide) {
 #if defined(V_HAS_FMA)
   if (!divide) {
@@ -128,7 +134,7 @@ static __attribute__((noinline)) void padded_block(const rondo_grid *grid, const
                                                    bool divide, rondo_params p, float *y,
                                                    uint8_t *codes) {
   for (int by_scale = 0; by_scale < 2; by_scale++) {
-    if (divide != by_scale) continue;
+    if ((divide || !HAS_FMA) != by_scale) continue;
     for (int kind = RONDO_SYMMETRIC; kind <= RONDO_E4M3; kind++) {
       variant v = {(rondo_grid_kind)kind, RONDO_F32, true, by_scale, false};
       if ((int)grid->kind == kind) quantize_block(grid, v, x, 0, p, y, codes);
@@ -171,7 +177,7 @@ TEMPLATE void strip_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtype
                        uint8_t *codes) {
   variant by_inverse = {kind, dtype, true, false, false},
           by_scale = {kind, dtype, true, true, false};
-  if (divide) {
+  if (divide || !HAS_FMA) {
     quantize_run(grid, by_scale, x, n, p, y, codes);
   } else {
     quantize_run(grid, by_inverse, x, n, p, y, codes);
@@ -189,7 +195,7 @@ TEMPLATE void groups_as(const rondo_grid *grid, rondo_grid_kind kind, rondo_dtyp
     const void *values = (const unsigned char *)x + at * size;
     float *out = y == NULL ? NULL : y + at;
     uint8_t *bytes = codes == NULL ? NULL : codes + at;
-    if (*p.inverse == *p.inverse) {
+    if (HAS_FMA && *p.inverse == *p.inverse) {
       quantize_run(grid, by_inverse, values, m, p, out, bytes);
     } else {
       quantize_run(grid, by_scale, values, m, p, out, bytes);

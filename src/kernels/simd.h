@@ -27,9 +27,10 @@
  * Where V_HAS_TO_F16: v_to_f16 rounds WIDTH floats to f16.
  *
  * Where V_HAS_SPLIT, for nibbles.c: v_split takes 2 * WIDTH bf16 apart into those of even and odd
- * index, v_octet is eight floats, v_add_octets adds vectors to it eight lanes after the other,
- * v_octet_sum is v_sum over lanes of even and odd index, and v_nibbles clamps and packs the codes
- * of BLOCK values, even and odd.
+ * index, v_half_block is what meets its part k of a block whose first half has a and second half b,
+ * v_octet is eight floats, v_add_octets adds vectors to it eight lanes after the other, v_octet_sum
+ * is v_sum over lanes of even and odd index, and v_nibbles clamps and packs the codes of BLOCK
+ * values, even and odd.
  *
  * Where V_HAS_RAW: vraw, RAW_HALVES int16 or half as many int32, for ranges (ranges.c); elsewhere
  * compilers do as well by themselves.
@@ -300,6 +301,11 @@ static inline void v_split(const uint16_t *x, vf *even, vf *odd) {
   *odd = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int32_t)0xffff0000)));
 }
 
+static inline vf v_half_block(vf a, vf b, int k) {
+  (void)k;
+  return _mm512_mask_mov_ps(a, 0xff00, b);
+}
+
 static inline void v_add_octets(v_octet *sum, vf v) {
   *sum = _mm256_add_ps(*sum, _mm512_castps512_ps256(v));
   *sum = _mm256_add_ps(*sum, _mm512_extractf32x8_ps(v, 1));
@@ -541,6 +547,10 @@ static inline void v_split(const uint16_t *x, vf *even, vf *odd) {
   vi v = _mm256_loadu_si256((const __m256i *)x);
   *even = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
   *odd = _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32((int32_t)0xffff0000)));
+}
+
+static inline vf v_half_block(vf a, vf b, int k) {
+  return k == 0 ? a : b;
 }
 
 static inline void v_add_octets(v_octet *sum, vf v) {
