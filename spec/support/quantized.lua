@@ -134,12 +134,12 @@ end
 
 -- ---- Checks ----
 
--- Where two matrices differ first by more than a share of the larger magnitude.
-local function difference(value, expected, share)
+-- Where two matrices differ first by more than a share of the value and an absolute number.
+local function difference(value, expected, share, absolute)
   for i, row in ipairs(expected:totable()) do
     for j, want in ipairs(row) do
       local got = value(i - 1, j - 1)
-      local near = math.abs(got - want) <= share * math.abs(want) -- false for NaN
+      local near = math.abs(got - want) <= share * math.abs(want) + absolute -- false for NaN
       if not near then
         return ("row %d, column %d: %.9g, not %.9g"):format(i, j, got, want)
       end
@@ -149,7 +149,7 @@ end
 
 --- Quantizes one layer of a size and holds the file against the scheme, and rondo.open against it.
 -- @param case   format, scheme, fitted: the scheme as it is stored; rows, cols, dtype; given:
---               further options; share: by how much the format's arithmetic may differ
+--               further options; share, absolute: by how much the format's arithmetic may differ
 -- @param value  function (tensors by part, i, j) -> the weight in row i, column j (from 0)
 -- @return the folder, and its tensors by name
 function quantized.check(case, value)
@@ -163,13 +163,15 @@ function quantized.check(case, value)
     if part then parts[part] = tensor end
   end
   local expected = case.fitted:quantize(w):dequantize()
-  local wrong = difference(function(i, j) return value(parts, i, j) end, expected, case.share or 0)
+  local share, absolute = case.share or 0, case.absolute or 0
+  local wrong = difference(function(i, j) return value(parts, i, j) end, expected, share, absolute)
   assert(not wrong, wrong and tostring(case.scheme) .. ", file: " .. wrong)
   local opened = assert(rondo.open(folder))
   local read = assert(opened:layer(path))
   assert(read.quantized)
   local values = read:dequantize():totable()
-  wrong = difference(function(i, j) return values[i + 1][j + 1] end, expected, case.share or 0)
+  wrong = difference(function(i, j) return values[i + 1][j + 1] end, expected, share,
+                     absolute)
   assert(not wrong, wrong and tostring(case.scheme) .. ", read: " .. wrong)
   opened:close()
   return folder, all, parts
