@@ -12,15 +12,9 @@ after_each(function() shell.remove(folder) end)
 
 local function put(name, bytes) shell.write_file(folder .. "/" .. name, bytes) end
 
-local function one(name, byte) return raw.pack { { name, "U8", { 2 }, byte:rep(2) } } end
+local one, index = raw.one, raw.index
 
 local INDEX = "model.safetensors.index.json"
-
-local function index(map)
-  local parts = {}
-  for i, pair in ipairs(map) do parts[i] = ('"%s":"%s"'):format(pair[1], pair[2]) end
-  return '{"weight_map":{' .. table.concat(parts, ",") .. "}}"
-end
 
 describe("large checkpoints", function()
   it("of 200 shards need few descriptors", function()

@@ -29,15 +29,9 @@ local function refuses(name, code, words)
   assert.matches(words, message, 1, true)
 end
 
-local function one(name, byte) return raw.pack { { name, "U8", { 2 }, byte:rep(2) } } end
+local one, index = raw.one, raw.index
 
 local INDEX = "model.safetensors.index.json"
-
-local function index(map)
-  local parts = {}
-  for i, pair in ipairs(map) do parts[i] = ('"%s":"%s"'):format(pair[1], pair[2]) end
-  return '{"weight_map":{' .. table.concat(parts, ",") .. "}}"
-end
 
 -- Three tensors in two shards, the second file holding what the map lists first.
 local function put_shards()

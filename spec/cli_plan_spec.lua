@@ -10,8 +10,7 @@ local shell = require "spec.support.shell"
 local run = command.run
 local good = command.good
 local small_model = models.llama
-
-local function exists(path) return lfs.symlinkattributes(path) ~= nil end
+local exists = shell.exists
 
 describe("rondo plan", function()
   local model

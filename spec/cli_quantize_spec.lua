@@ -2,24 +2,14 @@
 
 local command = require "spec.support.command"
 local json = require "rondo.json"
-local lfs = require "lfs"
 local models = require "spec.support.models"
 local shell = require "spec.support.shell"
 
 local run = command.run
 local good = command.good
 local small_model = models.llama
+local exists, names = shell.exists, shell.names
 
-local function exists(path) return lfs.symlinkattributes(path) ~= nil end
-
-local function names(folder)
-  local list = {}
-  for name in lfs.dir(folder) do
-    if name ~= "." and name ~= ".." then list[#list + 1] = name end
-  end
-  table.sort(list)
-  return list
-end
 
 describe("rondo quantize", function()
   teardown(models.cleanup)

@@ -10,19 +10,10 @@ local run = command.run
 local good = command.good
 local fails = command.fails
 local small_model = models.llama
+local exists, names = shell.exists, shell.names
 
 local function floats(...) return ("<" .. ("f"):rep(select("#", ...))):pack(...) end
 
-local function exists(path) return lfs.symlinkattributes(path) ~= nil end
-
-local function names(folder)
-  local list = {}
-  for name in lfs.dir(folder) do
-    if name ~= "." and name ~= ".." then list[#list + 1] = name end
-  end
-  table.sort(list)
-  return list
-end
 
 describe("rondo", function()
   teardown(models.cleanup)

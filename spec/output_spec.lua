@@ -5,18 +5,10 @@ local lfs = require "lfs"
 local shell = require "spec.support.shell"
 
 local sh, read_file, write_file = shell.sh, shell.read_file, shell.write_file
+local names = shell.names
 local root -- a fresh folder for each test
 
 local function path(name) return root .. "/" .. name end
-
-local function names(folder)
-  local list = {}
-  for name in lfs.dir(folder) do
-    if name ~= "." and name ~= ".." then list[#list + 1] = name end
-  end
-  table.sort(list)
-  return list
-end
 
 -- What lies in the folder beside the names that are expected there.
 local function assert_only(folder, expected)

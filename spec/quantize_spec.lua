@@ -4,32 +4,12 @@
 local json = require "rondo.json"
 local lfs = require "lfs"
 local rondo = require "rondo"
+local shell = require "spec.support.shell"
 local tiles = require "rondo.tiles"
 
 local rtn = rondo.rtn
 local nan = 0 / 0
-
-local function read_file(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("a")
-  file:close()
-  return text
-end
-
-local function write_file(path, text)
-  local file = assert(io.open(path, "wb"))
-  assert(file:write(text))
-  assert(file:close())
-end
-
-local function listing(folder)
-  local names = {}
-  for name in lfs.dir(folder) do
-    if name ~= "." and name ~= ".." then names[#names + 1] = name end
-  end
-  table.sort(names)
-  return names
-end
+local read_file, write_file, listing = shell.read_file, shell.write_file, shell.names
 
 local folder, source
 local count = 0

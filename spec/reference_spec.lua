@@ -3,18 +3,12 @@
 local core = require "rondo.core"
 local rondo = require "rondo"
 local rtn = require "rondo.rtn"
-
-local function read_file(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("a")
-  file:close()
-  return text
-end
+local shell = require "spec.support.shell"
 
 -- The cases of a function and a look-up for their tensors.
 local function reference(name)
   local base = "spec/fixtures/reference/" .. name
-  local cases = assert(rondo.json.decode(read_file(base .. ".json")))
+  local cases = assert(rondo.json.decode(shell.read_file(base .. ".json")))
   local tensors = assert(rondo.safetensors.load(base .. ".safetensors"))
   return cases, function(case, field) return tensors[case.case .. "." .. field] end
 end

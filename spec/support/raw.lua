@@ -26,6 +26,16 @@ function raw.pack(tensors, metadata)
   return raw.file(header, table.concat(data))
 end
 
+--- A file of one small tensor, whose two bytes are the same.
+function raw.one(name, byte) return raw.pack { { name, "U8", { 2 }, byte:rep(2) } } end
+
+--- The text of an index, from { tensor, file } in order.
+function raw.index(map)
+  local parts = {}
+  for i, pair in ipairs(map) do parts[i] = ('"%s":"%s"'):format(pair[1], pair[2]) end
+  return '{"weight_map":{' .. table.concat(parts, ",") .. "}}"
+end
+
 --- n bytes that do not repeat soon.
 function raw.bytes(n, seed)
   local out = {}

@@ -19,6 +19,19 @@ function shell.write_file(name, text)
   assert(file:close())
 end
 
+-- Whether anything lies at that path, be it a link to nowhere.
+function shell.exists(path) return lfs.symlinkattributes(path) ~= nil end
+
+-- The names in a folder, sorted.
+function shell.names(folder)
+  local list = {}
+  for name in lfs.dir(folder) do
+    if name ~= "." and name ~= ".." then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return list
+end
+
 -- Runs a command (a format and its values); returns its output, stderr included, and exit status.
 function shell.sh(format, ...)
   local command = select("#", ...) > 0 and format:format(...) or format
