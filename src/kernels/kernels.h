@@ -160,7 +160,8 @@ typedef struct rondo_kernels {
   /* Codes of 4 bits of n bf16 values, two a byte, the first in the low half, and squared_error's
    * sums unless they are NULL: quantize_groups, pack_words and squared_error in one. x begins at
    * value `first` of its groups, whose inverses are no NaN; first, n and group are multiples of
-   * RONDO_NIBBLE_BLOCK; group may be half of that, but on grids with integer zero points. NULL in tables that gain nothing by it. */
+   * RONDO_NIBBLE_BLOCK; on grids without integer zero points group may be half of that. NULL in
+   * tables that gain nothing by it. */
   void (*quantize_nibbles)(const rondo_grid *grid, const void *x, size_t first, size_t n,
                            size_t group, rondo_params p, uint8_t *out, double *sums);
 
