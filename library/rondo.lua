@@ -59,13 +59,18 @@ function rondo.compare(a, b) end
 ---@field bits? integer 1 to 16, packed to 8; default 4
 ---@field group_size? integer|"row" weights that share a scale; -1 or "row": a whole row; default 32
 ---@field scheme? "asym"|"sym" with or without a zero point; default "asym"
----@field dtype? "int"|"nf4"|"fp4"|"fp4_e2m1"|"fp4_e2m1_bnb"|"e2m1" the number grid; default "int"
+---@field dtype? "int"|"nf4"|"fp4"|"fp4_e2m1"|"fp4_e2m1_bnb"|"e2m1"|"fp8"|"mxfp4"|"mxfp8"|"nvfp4" the
+---number grid; default "int". The last four are whole schemes, see rondo.fp8 and so on
 ---@field group_dim? 0|1 groups along the inputs (1, default) or the outputs (0)
 ---@field full_range? boolean sym: scale by 2^(bits-1); default false
 ---@field quantile? number clip ratio in (0, 1]; default 1
 ---@field mse_search? boolean search the clip ratio of each layer; default false
 ---@field clip? string|rondo.strategy|function|table a search for clip ratios; default "none"
----@field format? "fake"|"packed" dequantized weights (default), or codes, scales and zero points
+---@field format? string "fake" (dequantized weights, default), "packed", "compressed-tensors",
+---"gptq", "gptq-v2", "awq", "mlx", "bitsandbytes", "fp8" or "modelopt"
+---@field fallback? "keep"|rondo.scheme|rondo.scheme[] for layers that the format has no place for
+---@field activations? "none"|"dynamic" compressed-tensors: what engines do to the inputs of int8 and
+---fp8 layers: nothing, or quantize them as they come (default)
 ---@field config? table<string, table> by layer: { bits, group_size, scheme, quantile }
 ---@field exclude? string[] patterns of layers that are copied; default { "lm_head", routers }
 ---@field compression_dtype? "int8"|"int16"|"int32"|"int64" words of packed codes; default "int32"
@@ -127,6 +132,21 @@ rondo.clip.percentile = nil
 ---(0.4) to 1: searches scale and zero point.
 ---@type rondo.strategy
 rondo.clip.mse = nil
+
+---For symmetric integers: tries the plain scale and that of full_range with the sign that suits the
+---group, at `steps` (9) ratios from 1 to `low` (0.8).
+---@type rondo.strategy
+rondo.clip.signed = nil
+
+---For integers without zero points or with zero = "float": codes for a scale, and the scale (and
+---bias) of least squared error for the codes, `rounds` (5) times in turn.
+---@type rondo.strategy
+rondo.clip.least_squares = nil
+
+---For scales of e4m3 and e8m0: tries those of that type around the plain one, `below` (4) codes less
+---to `above` (6) more; of e8m0 at most one.
+---@type rondo.strategy
+rondo.clip.neighbours = nil
 
 ---What scheme:quantize gives. Scales and zero points have the shape that scheme:ratios gives.
 ---@class rondo.quantized
@@ -1263,6 +1283,11 @@ rondo.scheme = {}
 ---@type table<string, rondo.scheme>
 rondo.scheme.types = {}
 
+---The names of those that say how weights are grouped and scaled by themselves: fp8, mxfp4, mxfp8,
+---nvfp4. As the option dtype of a plan they leave nothing for bits and group_size to say.
+---@type string[]
+rondo.scheme.whole = {}
+
 ---The schemes that are fields of rondo, by name.
 ---@type table<string, rondo.scheme>
 rondo.scheme.ready = {}
@@ -1295,8 +1320,8 @@ function rondo.scheme.is(value) end
 ---of it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme } (name = "...":
 ---how a plan calls it; fixed = true: no policy changes what it decides),
 ---{ function (layer) -> boolean, scheme }, a function (layer) -> scheme or nil, or another recipe.
----Fields: name, otherwise (a scheme), transform, policy, revise, fused, options with rules; see
----docs/recipes.md.
+---Fields: name, otherwise (a scheme), fallback, transform, policy, revise, fused, options with rules;
+---see docs/recipes.md.
 ---A recipe with options is called with them.
 ---@param rules table
 ---@return rondo.recipe

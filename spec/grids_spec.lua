@@ -310,15 +310,16 @@ describe("tensor_scale", function()
 
   it("may be that of tensors that share it", function()
     local amax = f32(3.5) * 8
-    check(params.find(w, rondo.nvfp4, nil, nil, nil, amax), amax)
-    local found = params.find(w, rondo.nvfp4 { clip = "mse" }, nil, nil, nil, amax)
+    local shared = params.with_factor(rondo.nvfp4, amax)
+    check(params.find(w, shared), amax)
+    local found = params.find(w, shared { clip = "mse" })
     assert.equal(f32(amax / 2688), found.stored.factor)
     local scales = found.stored.scales
     assert.is_true(scales:to("f8_e4m3"):to("f32") == scales)
     assert.is_true((scales * found.stored.factor) == found.scales)
-    local plain = params.find(w, rondo.nvfp4, nil, nil, nil, amax)
-    local losses = rondo.nvfp4:losses(w, { scales = found.scales })
-    assert.is_true(losses:le(rondo.nvfp4:losses(w, { scales = plain.scales })):all())
+    local plain = params.find(w, shared)
+    local losses = shared:losses(w, { scales = found.scales })
+    assert.is_true(losses:le(shared:losses(w, { scales = plain.scales })):all())
   end)
 
   it("is 1 for zeros, and is refused without scales of e4m3", function()

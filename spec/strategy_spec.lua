@@ -39,7 +39,14 @@ local every_scheme = {
   rondo.int4 { group_size = "row", full_range = true }, rondo.nf4 { group_size = 16 },
   rondo.e2m1 { group_size = 16, scale = "e8m0" }, rondo.int4 { group_size = 16, scale = "e4m3" },
   rondo.int2 { group_size = 4, group_dim = 0 }, rondo.int4 { group_size = { 3, 16 } },
-  rondo.int4 { group_size = "tensor", symmetric = false },
+  rondo.int4 { group_size = "tensor", symmetric = false }, rondo.int3 { group_size = 20 },
+}
+
+-- What strategies that are not for all schemes are for.
+local suits = {
+  signed = function(s) return s.data_type == "int" and s.symmetric end,
+  neighbours = function(s) return s.scale == "e4m3" or s.scale == "e8m0" end,
+  least_squares = function(s) return s.type == "int3" and s.symmetric and s.group_size == 20 end,
 }
 
 describe("every strategy", function()
@@ -47,16 +54,20 @@ describe("every strategy", function()
   w["3, :"] = 0.0
   local importance = core.rand({ 60 }, 2)
 
+  local objectives = { {}, { p = 1 }, { p = 3.5, importance = importance } }
+
   for name, found in pairs(clip) do
     it(name .. " makes no group worse on the scheme's objective", function()
       for _, base in ipairs(every_scheme) do
-        for _, objective in ipairs { {}, { p = 1 }, { p = 3.5, importance = importance } } do
+        local suited = not suits[name] or suits[name](base)
+        for _, objective in ipairs(suited and objectives or {}) do
           local scheme = base(objective)
           local q = scheme { clip = found }:quantize(w)
           local answer = scheme:losses(w, { scales = q.scales, zeros = q.zeros })
           local none = scheme:losses(w, scheme:ratios(w, 1))
           assert.is_true(answer:le(none):all(), tostring(scheme))
-          if name ~= "none" and name ~= "percentile" and base.scale ~= "e8m0"
+          if name ~= "none" and name ~= "percentile"
+            and (base.scale ~= "e8m0" or name == "neighbours")
             and base.group_size ~= "tensor" then
             assert.is_true(answer:lt(none):any(), tostring(scheme))
           end
@@ -230,6 +241,106 @@ describe("mse", function()
   end)
 end)
 
+-- Squared errors by group of a quantized tensor.
+local function group_errors(q, w, size)
+  local d = (q:dequantize() - w):square():to "f64"
+  return d:reshape({ w.shape[1] * w.shape[2] // size, size }):sum(2)
+end
+
+describe("signed", function()
+  it("takes the scale with the sign that suits each group", function()
+    local w = weights(16, 128, 21)
+    local scheme = rondo.int4 { group_size = 32 }
+    local signed = scheme { clip = { "signed", steps = 1 } }:quantize(w)
+    local plain = group_errors(scheme:quantize(w), w, 32)
+    local full = group_errors(scheme { full_range = true }:quantize(w), w, 32)
+    assert.is_true(group_errors(signed, w, 32):close(plain:minimum(full), 1e-6))
+    assert.is_true(signed.scales:lt(0):any())
+    assert.is_true(plain:lt(full):any() and full:lt(plain):any())
+  end)
+
+  it("is for symmetric integers", function()
+    local good, message = pcall(function()
+      rondo.nf4 { clip = "signed" }:quantize(weights(2, 128, 1))
+    end)
+    assert.is_false(good)
+    assert.truthy(message:find("symmetric integers of 2 bits", 1, true))
+  end)
+end)
+
+describe("neighbours", function()
+  -- The best of all scales that the type has, group by group.
+  local function best_of_all(w, scheme, scales)
+    local least
+    for _, scale in ipairs(scales) do
+      local all = core.full(scheme:ratios(w, 1).shape, scale, "f32")
+      local losses = scheme:losses(w, { scales = all })
+      least = least and least:minimum(losses) or losses
+    end
+    return least
+  end
+
+  it("finds the best power of two among three", function()
+    local w, scheme = weights(8, 64, 22), rondo.mxfp4
+    local powers = {}
+    for e = -12, 4 do powers[#powers + 1] = 2.0 ^ e end
+    local q = scheme { clip = "neighbours" }:quantize(w)
+    local found = scheme:losses(w, { scales = q.scales })
+    assert.is_true(found:close(best_of_all(w, scheme, powers), 1e-9))
+    assert.is_true(found:sum() < scheme:losses(w, scheme:ratios(w, 1)):sum())
+  end)
+
+  it("finds the best of all scales of E4M3 within its reach", function()
+    local w = weights(8, 64, 23)
+    local scheme = rondo.nvfp4 { tensor_scale = 1 / 1024 }
+    local scales = {}
+    local bytes = core.arange(1, 126, 1, "i32"):to("u8"):view("f8_e4m3"):to("f32")
+    for _, scale in ipairs(bytes:totable()) do scales[#scales + 1] = scale / 1024 end
+    local wide = scheme { clip = { "neighbours", below = 32, above = 32 } }:quantize(w)
+    local found = scheme:losses(w, { scales = wide.scales })
+    assert.is_true(found:close(best_of_all(w, scheme, scales), 1e-9))
+    local four_over_six = (wide.stored.scales:abs():gt(0)):all()
+    assert.is_true(four_over_six)
+  end)
+
+  it("has nothing to try among scales of f32", function()
+    local good, message = pcall(function()
+      rondo.int4 { clip = "neighbours" }:quantize(weights(2, 128, 1))
+    end)
+    assert.is_false(good)
+    assert.truthy(message:find("scales of e4m3 or e8m0", 1, true))
+  end)
+end)
+
+describe("least_squares", function()
+  it("makes scales with biases better than the range does, and than ratios do", function()
+    local w = weights(16, 256, 24)
+    local scheme = rondo.int2 { group_size = 64, symmetric = false, zero = "float" }
+    local plain, found = scheme:loss(w), scheme { clip = "least_squares" }:loss(w)
+    assert.is_true(found < 0.9 * plain, found / plain)
+  end)
+
+  it("leaves alone what is on the grid already", function()
+    local codes = (core.rand({ 4, 64 }, 25) * 16):floor():clamp(0, 15)
+    for group = 0, 1 do
+      codes[(":, %d"):format(group * 32 + 1)], codes[(":, %d"):format(group * 32 + 2)] = 0.0, 15.0
+    end
+    local w = codes * 0.125 - 0.75
+    local scheme = rondo.int4 { group_size = 32, symmetric = false, zero = "float" }
+    assert.is_true(scheme { clip = "least_squares" }:loss(w) < 1e-12)
+  end)
+
+  it("makes symmetric integers better, and refuses groups that do not divide", function()
+    local w, scheme = weights(8, 128, 25), rondo.int3 { group_size = 32 }
+    assert.is_true(scheme { clip = "least_squares" }:loss(w) < scheme:loss(w))
+    local good, message = pcall(function()
+      scheme { group_size = 48, clip = "least_squares" }:quantize(w)
+    end)
+    assert.is_false(good)
+    assert.truthy(message:find("groups must run along the inputs and divide them", 1, true))
+  end)
+end)
+
 describe("an answer", function()
   local w, scheme = weights(4, 64, 8), rondo.int4 { group_size = 32, symmetric = false }
   local plain = scheme:quantize(w)
@@ -311,7 +422,7 @@ describe("a strategy", function()
     refuses("grid: unknown option 'step' (known: divisions, over, steps)", clip.grid, { step = 1 })
     refuses("grid: over must be one of group, row, tensor", clip.grid, { over = "all" })
     refuses("grid: steps must be an integer at least 1, not 0", clip.grid, { steps = 0 })
-    refuses("clip must be none, layer, fine, golden, grid, mse, percentile", rondo.int4,
+    refuses("clip must be layer, fine, golden, grid, least_squares, mse", rondo.int4,
             { clip = "gird" })
     refuses("fine: low must be a number above 0 and at most 1, not -2", clip.fine, { low = -2 })
     refuses("percentile: quantile must be a number above 0 and at most 1, not 2", clip.percentile,
@@ -382,6 +493,8 @@ describe("strategies over whole models", function()
       rondo.int4 { group_size = 32, clip = { "grid", over = "tensor" }, symmetric = false },
       rondo.int4 { group_size = "row", clip = "mse", symmetric = false },
       rondo.int4 { group_size = { 16, 32 }, clip = "grid" },
+      rondo.int4 { group_size = 32, clip = "signed" }, rondo.mxfp4 { clip = "neighbours" },
+      rondo.nvfp4 { clip = "neighbours" }, rondo.nvfp4,
       rondo.int4 { group_size = "tensor" }, rondo.int4 { double = {} },
       rondo.e2m1 { group_size = 32, scale = "e8m0" },
     } do

@@ -87,13 +87,13 @@ end
 
 -- Quantizes the matrices of one piece, which stand one below the other in its tensors.
 local function quantize_piece(job, piece, wanted, put)
-  local by_role = {}
+  local by_role, scheme = {}, job.scheme
   for _, e in ipairs(piece.entries) do by_role[e.role] = e end
   if by_role.values then wanted.values_dtype = by_role.values.dtype else wanted.store = by_role end
   if piece.shared then
     local amax, message, code = largest(job, piece.shared, wanted.keep)
     if not amax then return nil, message, code end
-    wanted.amax = amax
+    scheme = params.with_factor(scheme, amax)
   end
   for n = 1, piece.count do
     local function sink(role, tensor, row, col)
@@ -101,7 +101,7 @@ local function quantize_piece(job, piece, wanted, put)
       local above = piece.count > 1 and (n - 1) * e.shape[#e.shape - 1] or 0
       return put(e, tensor, above + row, col)
     end
-    local done, message, code = stream.quantize(piece.source(n), job.scheme, wanted, sink)
+    local done, message, code = stream.quantize(piece.source(n), scheme, wanted, sink)
     if not done then return nil, located(job, piece, n, message), code end
   end
   return true
@@ -114,7 +114,8 @@ end
 --         sum of squared differences and of squares; or nil, message, code
 function execute.quantize(job, keep, put, put_bytes, tick)
   local ratio, message, code = 0 / 0, nil, nil
-  if not params.are_found(job.scheme, job.reference, job.work[1].shared) then
+  local known = job.work[1].shared and params.with_factor(job.scheme, 1) or job.scheme
+  if not params.are_found(known, job.reference) then
     ratio, message, code = execute.ratio(job, keep, tick)
   end
   if not ratio then return nil, message, code end

@@ -44,25 +44,31 @@ end
 
 -- What the scales of a tensor are multiplied by: as much as makes the largest that a group can have
 -- the largest that E4M3 has. Not less than the smallest normal f32, where products would lose bits.
-local function factor_of(scheme, amax)
-  if not scheme.tensor_scale then return nil end
-  return amax == 0 and 1 or math.max(f32(amax / (448 * scheme.divisor)), 0x1p-126)
+--- The scheme with that scale for the whole tensor.
+-- @param amax  the largest magnitude in it, or in all tensors that share the scale
+function params.with_factor(scheme, amax)
+  local factor = amax == 0 and 1 or math.max(f32(amax / (448 * scheme.divisor)), 0x1p-126)
+  return scheme { tensor_scale = factor }
+end
+
+-- The scheme with the scale of the tensor that is to be found.
+local function settled(scheme, weight)
+  if scheme.tensor_scale ~= true then return scheme end
+  return params.with_factor(scheme, params.largest(weight))
 end
 
 --- Options of the native functions: layout, and how scales are stored.
 -- @param reference  in the order of the reference, where codes come from f32 scales whatever these
 --                   are stored in
--- @param amax       the largest magnitude of the tensor, for tensor_scale
-function params.options(scheme, rows, cols, reference, keep, amax)
+function params.options(scheme, rows, cols, reference, keep)
   local o = params.layout(scheme, rows, cols)
   o.scale_dtype, o.round_first = dtype_of[scheme.scale], not reference
-  o.factor, o.keep = factor_of(scheme, amax), keep
+  o.factor, o.keep = scheme.tensor_scale or nil, keep
   return o
 end
 
-local function options_of(scheme, weight, reference, keep, amax)
-  if scheme.tensor_scale then amax = amax or params.largest(weight) end
-  return params.options(scheme, weight.shape[1], weight.shape[2], reference, keep, amax)
+local function options_of(scheme, weight, reference, keep)
+  return params.options(scheme, weight.shape[1], weight.shape[2], reference, keep)
 end
 
 --- Scales as they are stored: { scales, factor }, of those that codes are computed with.
@@ -92,9 +98,9 @@ end
 --- Errors by group, f64: the sums of importance * |difference|^p.
 -- @param given  ratios (f32, by group), or scales and zeros; or candidates, a list of ratios for
 --               all groups: the result has one dimension more then
--- @param amax   as for find
-function params.losses(weight, scheme, given, reference, keep, amax)
-  local o = options_of(scheme, weight, reference, keep, amax)
+function params.losses(weight, scheme, given, reference, keep)
+  scheme = settled(scheme, weight)
+  local o = options_of(scheme, weight, reference, keep)
   local shape = params.shape(scheme, weight.shape[1], weight.shape[2])
   o.power, o.weight = scheme.p, weight_of(scheme, weight)
   o.group_ratios, o.scales, o.zeros = given.ratios, given.scales, given.zeros
@@ -141,13 +147,13 @@ local function search_of(clip)
 end
 
 -- What the scheme's strategy finds, or no clipping.
-local function searched(weight, scheme, reference, of_what, amax)
+local function searched(weight, scheme, reference, of_what)
   local bare, search = scheme { clip = "none" }, search_of(scheme.clip)
   local shape = params.shape(scheme, weight.shape[1], weight.shape[2])
-  local o = options_of(bare, weight, reference, nil, amax)
+  local o = options_of(bare, weight, reference)
   local function unclipped(answer)
     if answer.ratios then return { ratios = core.full(shape, 1, "f32") } end
-    local plain = assert(from_ratios(weight, bare, options_of(bare, weight, reference, nil, amax)))
+    local plain = assert(from_ratios(weight, bare, options_of(bare, weight, reference)))
     plain.zeros = plain.zeros or core.zeros(shape, "u8")
     return plain
   end
@@ -158,7 +164,7 @@ local function searched(weight, scheme, reference, of_what, amax)
         answer.zeros = core.round_scales(bare.grid, answer.zeros, o)
       end
     end
-    return assert(params.losses(weight, bare, answer, reference, nil, amax))
+    return assert(params.losses(weight, bare, answer, reference))
   end
   return strategy.search(search, weight, bare, shape, unclipped, losses, of_what)
 end
@@ -167,21 +173,20 @@ end
 -- @param reference  scales stay f32 until they are written, and codes come from them, as in the
 --                   reference's packed layers
 -- @param of_what    what the weight is, for messages; or nil
--- @param amax       the largest magnitude for tensor_scale, in place of the weight's own
 -- @return { scales, zeros, stored }: scales (f32) that codes are computed with, zero points (u8, or
 --         f32 for zero = "float"; nil without), and how the scales are stored: { scales = f32 of
 --         values of that type, factor = the tensor's own }, or with double what rondo.double says;
 --         or nil, what, row, column
-function params.find(weight, scheme, reference, keep, of_what, amax)
+function params.find(weight, scheme, reference, keep, of_what)
   local seen, found = searchable(weight, keep), {}
-  if scheme.tensor_scale then amax = amax or params.largest(seen) end
+  scheme = settled(scheme, seen)
   if search_of(scheme.clip) then
     local good, what, row, col = from_ratios(seen, scheme { clip = "none" },
-                                             options_of(scheme, seen, reference, nil, amax))
+                                             options_of(scheme, seen, reference))
     if not good then return nil, what, row, col end
-    found = searched(seen, scheme, reference, of_what, amax)
+    found = searched(seen, scheme, reference, of_what)
   end
-  local o = options_of(scheme, weight, reference, keep, amax)
+  local o = options_of(scheme, weight, reference, keep)
   if not found.scales then
     local what, row, col
     found, what, row, col = from_ratios(weight, scheme, o, found.ratios)
@@ -206,20 +211,18 @@ end
 
 --- Whether parameters are found before anything is quantized; otherwise the core does both in one
 --- go.
--- @param amax  true, or as for find, where it will be known
-function params.are_found(scheme, reference, amax)
+function params.are_found(scheme, reference)
   return type(scheme.clip) == "table" or type(scheme.group_size) == "table"
     or scheme.group_size == "tensor" or scheme.double ~= nil
-    or (scheme.tensor_scale and not amax)
+    or scheme.tensor_scale == true
     or (scheme.clip == "layer" and scheme.scale ~= "f32" and not reference)
 end
 
 --- Whether the whole weight must be looked at for any of them.
--- @param amax  as for find
-function params.need_whole(scheme, amax)
+function params.need_whole(scheme)
   local search = search_of(scheme.clip)
   return scheme.group_size == "tensor" or scheme.double ~= nil
-    or (scheme.tensor_scale and not amax) or (search ~= nil and strategy.needs_whole(search))
+    or scheme.tensor_scale == true or (search ~= nil and strategy.needs_whole(search))
 end
 
 return params

@@ -29,6 +29,9 @@ local function check_recipe(value)
   return recipe_of.is(value) and value or nil
 end
 
+local dtypes, is_whole = table.move(scheme_of.data_types, 1, #scheme_of.data_types, 1, {}), {}
+for _, name in ipairs(scheme_of.whole) do dtypes[#dtypes + 1], is_whole[name] = name, true end
+
 --- Describes the options of plan.make, for rondo.options.
 plan_options.description = {
   recipe = { kind = "custom", says = "a recipe (see rondo.recipe)", check = check_recipe },
@@ -36,7 +39,7 @@ plan_options.description = {
   group_size = { kind = "custom", check = group_size, default = 32,
                  says = "-1 (a whole row), \"row\" or an integer of at least 1" },
   scheme = { kind = "choice", choices = { "asym", "sym" }, default = "asym" },
-  dtype = { kind = "choice", choices = scheme_of.data_types, default = "int" },
+  dtype = { kind = "choice", choices = dtypes, default = "int" },
   group_dim = { kind = "integer", min = 0, max = 1, default = 1 },
   full_range = { kind = "boolean", default = false },
   quantile = { kind = "number", above = 0, max = 1, default = 1.0 },
@@ -144,6 +147,18 @@ local function check_bits(where, o, bits)
   end
 end
 
+-- What a dtype says that is a scheme by itself.
+local said_by_whole = { "bits", "group_size", "scheme", "group_dim", "full_range", "config" }
+
+local function check_whole(where, given, dtype)
+  for _, name in ipairs(said_by_whole) do
+    if given[name] ~= nil then
+      error(("%s: dtype %s says how weights are grouped and scaled; leave %s out"):format(where,
+        dtype, name), 0)
+    end
+  end
+end
+
 -- Options that would do nothing. The reference function takes them all the same.
 local function check_combination(where, o)
   if o.mse_search and o.quantile ~= 1 then
@@ -189,7 +204,12 @@ function plan_options.check(where, model, given, level, reference)
     check_nonfinite(where, o)
     return o
   end
-  check_bits(where, o, o.bits)
+  if is_whole[o.dtype] then
+    check_whole(where, given, o.dtype)
+    o.bits = scheme_of.ready[o.dtype].bits
+  else
+    check_bits(where, o, o.bits)
+  end
   if not reference then check_combination(where, o) end
   check_nonfinite(where, o)
   o.exclude = check_exclude(where, model, o.exclude)

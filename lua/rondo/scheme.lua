@@ -45,6 +45,11 @@ local double_description = {
   map = { kind = "choice", choices = { "int", "dynamic" }, default = "int" },
 }
 
+local function check_tensor_scale(value)
+  if type(value) == "boolean" then return value end
+  return math.type(value) and value > 0 and value < math.huge and value + 0.0 or nil
+end
+
 -- Options that every type has.
 local shared = {
   group_size = { kind = "custom", check = check_group_size, default = 128,
@@ -58,8 +63,9 @@ local shared = {
   p = { kind = "number", above = 0, default = 2 },
   ratio = { kind = "number", above = 0, max = 1, default = 1.0 }, -- a clip ratio that is known
   scale = { kind = "choice", choices = { "f32", "f16", "bf16", "e4m3", "e8m0" }, default = "f32" },
-  tensor_scale = { kind = "boolean", default = false }, -- one more for the tensor, above scales of
-  -- e4m3
+  tensor_scale = { kind = "custom", check = check_tensor_scale, default = false,
+                   says = "true, false or a positive number" }, -- one more for the tensor, above
+  -- scales of e4m3; a number: that one
   double = { -- the scales quantized in turn; mean: less their mean
     kind = "custom", says = "a table of bits, group_size, mean, map",
     check = function(value) return options.check("double", value, double_description, -1) end },
@@ -374,6 +380,10 @@ for name in pairs(types) do scheme.types[name] = make(name, {}, 1) end
 --- Those that are fields of rondo, and those of formats, which are, too.
 scheme.ready = {}
 for name in pairs(named) do scheme.ready[name] = scheme.types[name] end
+
+--- Those that say all by themselves: nothing is left for group_size and the like to say.
+scheme.whole = { "fp8", "mxfp4", "mxfp8", "nvfp4" }
+
 scheme.ready.mxfp4 = make("e2m1", { group_size = 32, scale = "e8m0" }, 1)
 scheme.ready.mxfp8 = make("fp8", { group_size = 32, scale = "e8m0" }, 1)
 scheme.ready.nvfp4 = make("e2m1", { group_size = 16, scale = "e4m3", tensor_scale = true }, 1)

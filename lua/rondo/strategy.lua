@@ -19,7 +19,8 @@ local options = require "rondo.options"
 local strategy = {}
 
 --- The strategies of lua/rondo/clip.
-strategy.names = { "fine", "golden", "grid", "mse", "none", "percentile" }
+strategy.names = { "fine", "golden", "grid", "least_squares", "mse", "neighbours", "none",
+                   "percentile", "signed" }
 
 local built_in = {}
 for _, name in ipairs(strategy.names) do built_in[name] = true end
@@ -159,12 +160,37 @@ function strategy.check(value)
   return is_layer(found) and "layer" or found
 end
 
-strategy.says = "none, layer, " .. table.concat(strategy.names, ", ", 1, 4)
-  .. ", percentile, a strategy, a function, or { one of these, options }"
+strategy.says = "layer, " .. table.concat(strategy.names, ", ")
+  .. ", a strategy, a function, or { one of these, options }"
 
 --- Whether it wants to see the whole weight.
 function strategy.needs_whole(self)
   return (parts_of[self].options.over or "group") ~= "group"
+end
+
+-- ---- Trying ----
+
+local Best = {}
+Best.__index = Best
+
+--- Tries scales and zero points, and keeps by group what is better than the best so far.
+-- @return the mask of what was better
+function Best:try(scales, zeros)
+  zeros = zeros or self.zeros
+  local losses = self.scheme:losses(self.weight, { scales = scales, zeros = zeros })
+  local better = losses:lt(self.losses)
+  self.losses = better:pick(losses, self.losses)
+  self.scales, self.zeros = better:pick(scales, self.scales), better:pick(zeros, self.zeros)
+  return better
+end
+
+--- For strategies that answer with scales: the best ones so far by group, beginning with these.
+-- @param zeros  zero points, nil without
+-- @return { scales, zeros, losses, try }
+function strategy.best(weight, scheme, scales, zeros)
+  zeros = zeros or core.zeros(scales.shape, "u8")
+  return setmetatable({ weight = weight, scheme = scheme, scales = scales, zeros = zeros,
+                        losses = scheme:losses(weight, { scales = scales, zeros = zeros }) }, Best)
 end
 
 -- ---- Searching ----

@@ -253,7 +253,7 @@ local function find(source, scheme, place, wanted)
   if not weight then return nil, message, code end
   local part = scheme_of_part(scheme, source, place.col, place.cols)
   local found, what, row, col = params.find(weight:contiguous(), part, wanted.reference,
-                                            wanted.keep, wanted.of_what, wanted.amax)
+                                            wanted.keep, wanted.of_what)
   if not found then return failed(source, place, what, row, col) end
   return found
 end
@@ -305,7 +305,7 @@ end
 -- than a tile.
 local function with_found(source, scheme, wanted, sink)
   local o = band_options(source, scheme, wanted.store)
-  local whole = params.need_whole(scheme, wanted.amax)
+  local whole = params.need_whole(scheme)
   for band in tiles.bands(source.rows, source.cols, o) do whole = whole or band.pieces ~= nil end
   if whole then
     local place = { row = 1, col = 1, rows = source.rows, cols = source.cols }
@@ -329,11 +329,11 @@ end
 --                squared error and squared norm are added; and either values_dtype (fake-quantized
 --                values) or store: descriptions of what is stored (rondo.formats.tensors), by role;
 --                reference: codes come from f32 scales whatever these are stored in; of_what: what
---                the matrix is, for messages; amax: the largest magnitude of what shares a scale
+--                the matrix is, for messages
 -- @param sink    see the head of this file
 -- @return true, or nil, message, code
 function stream.quantize(source, scheme, wanted, sink)
-  if params.are_found(scheme, wanted.reference, wanted.amax) then
+  if params.are_found(scheme, wanted.reference) then
     return with_found(source, scheme, wanted, sink)
   end
   local base = params.options(scheme, source.rows, source.cols, wanted.reference, wanted.keep,

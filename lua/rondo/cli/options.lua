@@ -78,9 +78,11 @@ local quantization = {
     "Weights that share a scale; -1 or row: a whole row (default: 32)." },
   { "--scheme", "scheme", "NAME", choice { "asym", "sym" },
     "Integers with a zero point (asym) or without (sym) (default: asym)." },
-  { "--dtype", "dtype", "NAME", choice { "int", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1" },
+  { "--dtype", "dtype", "NAME", choice { "int", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1",
+                                         "fp8", "mxfp4", "mxfp8", "nvfp4" },
     "What codes stand for: int, nf4, fp4, fp4_e2m1, fp4_e2m1_bnb or e2m1; all but int have 4 bits "
-      .. "and no zero point, whatever --scheme says (default: int)." },
+      .. "and no zero point, whatever --scheme says. Or fp8, mxfp4, mxfp8, nvfp4, which say all of "
+      .. "bits and groups (default: int)." },
   { "--group-dim", "group_dim", "D", integer(0, 1),
     "Groups run along the input (1) or the output channels (0) (default: 1)." },
   { "--full-range", "full_range", nil, nil,
@@ -90,9 +92,10 @@ local quantization = {
   { "--mse-search", "mse_search", nil, nil,
     "Search the clip ratio of every layer; takes the place of --quantile." },
   { "--clip", "clip", "NAME", choice { "none", "layer", "grid", "golden", "fine", "mse",
-                                       "percentile" },
-    "Search the clip ratio of every group: none, layer (as --mse-search: one for a layer), grid, "
-      .. "golden, fine, mse or percentile (default: none)." },
+                                       "percentile", "signed", "least_squares", "neighbours" },
+    "Search the scale of every group: none, layer (as --mse-search: one ratio for a layer), grid, "
+      .. "golden, fine, mse, percentile; signed (symmetric integers), least_squares (integers, "
+      .. "mlx), neighbours (nvfp4, mxfp4, mxfp8) (default: none)." },
   { "--format", "format", "NAME", choice(formats.names),
     "fake: dequantized weights under the same names and types, for any loader; packed: integer "
       .. "codes, scales and zero points of rondo's own; compressed-tensors, gptq, gptq-v2, awq, "
@@ -158,7 +161,19 @@ local packed_only = { { "compression_dtype", "--compression-dtype", "int32" },
                       { "compression_dim", "--compression-dim", 1 },
                       { "scale_dtype", "--scale-dtype", "float32" } }
 
+local whole = { fp8 = true, mxfp4 = true, mxfp8 = true, nvfp4 = true }
+
+local function whole_conflict(o)
+  for _, name in ipairs { "bits", "group_size", "scheme", "group_dim", "full_range", "config" } do
+    if o[name] ~= nil then
+      return ("option '--%s' does nothing with --dtype %s, which says it all; leave it out"):format(
+        (name:gsub("_", "-")), o.dtype)
+    end
+  end
+end
+
 local function codebook_conflict(o)
+  if whole[o.dtype] then return whole_conflict(o) end
   if o.bits and o.bits ~= 4 then
     return ("option '--bits' must be 4 with --dtype %s, not %d"):format(o.dtype, o.bits)
   elseif o.full_range then

@@ -2,52 +2,41 @@
 -- factors from `low` to 1 while the other stays; in the end the scale in smaller steps. So it
 -- searches scale and zero point. Schemes without integer zero points have one end.
 
-local core = require "rondo.core"
+local strategy = require "rondo.strategy"
 
--- Tries scales and zero points, and keeps the best by group. Gives the mask of what was better.
-local function try(weight, scheme, best, scales, zeros)
-  local losses = scheme:losses(weight, { scales = scales, zeros = zeros })
-  local better = losses:lt(best.losses)
-  best.losses = better:pick(losses, best.losses)
-  best.scales, best.zeros = better:pick(scales, best.scales), better:pick(zeros, best.zeros)
-  return better
-end
-
-local function try_scales(weight, scheme, best, first, last, step)
+local function try_scales(best, first, last, step)
   local scales, zeros = best.scales, best.zeros
-  for factor = first, last, step do try(weight, scheme, best, scales * factor, zeros) end
+  for factor = first, last, step do best:try(scales * factor, zeros) end
 end
 
 -- ends: the range's low and high by group; which: the one that is moved.
-local function move(weight, scheme, best, ends, which, low, step)
-  local largest, from = 2 ^ scheme.bits - 1, ends[which]
+local function move(best, ends, which, low, step)
+  local largest, from = 2 ^ best.scheme.bits - 1, ends[which]
   for factor = low, 1, step do
     local moved = { low = ends.low, high = ends.high, [which] = from * factor }
     local scales = (moved.high - moved.low) / largest
     local zeros = (moved.low / scales):neg():round():clamp(0, largest):to "u8"
-    local better = try(weight, scheme, best, scales, zeros)
+    local better = best:try(scales, zeros)
     ends[which] = better:pick(moved[which], ends[which])
   end
 end
 
-return require("rondo.strategy").new("mse", {
+return strategy.new("mse", {
   low = { 0.4, above = 0, max = 0.99 }, steps = 20,
 }, function(weight, scheme, options)
   local start = scheme:quantize(weight)
-  local best = { scales = start.scales, zeros = start.zeros }
+  local best = strategy.best(weight, scheme, start.scales, start.zeros)
   local step = (1 - options.low) / options.steps
-  best.zeros = best.zeros or core.zeros(best.scales.shape, "u8")
-  best.losses = scheme:losses(weight, best)
   if scheme:zero_dtype() == "u8" then
     local zeros = best.zeros:to "f32"
     local ends = { low = -zeros * best.scales,
                    high = (2 ^ scheme.bits - 1 - zeros) * best.scales }
     for _, which in ipairs { "low", "high", "low" } do
-      move(weight, scheme, best, ends, which, options.low, step)
+      move(best, ends, which, options.low, step)
     end
   else
-    try_scales(weight, scheme, best, options.low, 1, step)
+    try_scales(best, options.low, 1, step)
   end
-  try_scales(weight, scheme, best, 1 - step * 0.75, 1 + step * 0.8, step / 4)
+  try_scales(best, 1 - step * 0.75, 1 + step * 0.8, step / 4)
   return best.scales, best.zeros
 end)

@@ -22,8 +22,9 @@ local function is_block(size) return type(size) == "table" end
 
 --- See rondo.formats.
 function fp8.fit(scheme, about)
-  local size = scheme.group_size
   local reason = read.no_linear(about)
+  if scheme.group_size == "row" then scheme = scheme { group_size = { 128, 128 } } end
+  local size = scheme.group_size
   if scheme.data_type ~= "fp8" then
     reason = reason or "it holds fp8 alone"
   elseif not is_block(size) or size[1] ~= 128 or size[2] ~= 128 then

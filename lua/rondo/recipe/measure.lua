@@ -14,7 +14,7 @@ return function(made, layer, scheme)
   local piece = { path = layer.name, count = whole.slices,
                   source = function(n) return source.slice(whole, n) end,
                   entries = { { role = "values", dtype = layer.dtype, shape = layer.shape } } }
-  piece.shared = { sources = { piece } }
+  if scheme.tensor_scale then piece.shared = { sources = { piece } } end
   local job = { name = layer.tensor_name, rule = "measured", work = { piece }, entries = {},
                 scheme = layer.transposed and scheme:transposed() or scheme }
   return execute.quantize(job, made.options.nonfinite == "keep", nowhere)

@@ -10,6 +10,9 @@ local other_kinds = { embedding = "embedding", norm = "norm", other = "not a lin
                       bias = "not a linear layer" }
 local quantizable = { f32 = true, f16 = true, bf16 = true }
 
+local is_data_type = {}
+for _, name in ipairs(scheme_of.data_types) do is_data_type[name] = true end
+
 local function keep_other_kinds(layer)
   local reason = other_kinds[layer.kind]
   if reason then return keep, reason end
@@ -20,7 +23,14 @@ local function keep_other_types(layer)
   if not quantizable[dtype] then return keep, "dtype " .. dtype .. " is not quantized" end
 end
 
+-- A dtype that is a scheme by itself.
+local function whole_scheme(o)
+  local clip = o.mse_search and "layer" or o.clip
+  return scheme_of.ready[o.dtype] { clip = clip, ratio = clip == "none" and o.quantile or nil }
+end
+
 local function scheme_for(o, config)
+  if not is_data_type[o.dtype] then return whole_scheme(o) end
   local bits = config and config.bits or o.bits
   return scheme_of.of_reference {
     data_type = bits == 4 and o.dtype or "int", bits = bits, full_range = o.full_range,
