@@ -100,13 +100,13 @@ end
 
 -- ---- Reading ----
 
-local function read_layer(look, path, said_size)
+local function read_layer(look, path)
   local qweight, message = look.matrix(path, "qweight")
   if not qweight then return nil, message end
   local scale, scales = look.float_matrix(path, "scales")
   if not scale then return nil, scales end
   local size
-  size, message = read.group_size(qweight[1], scales[1], said_size)
+  size, message = read.group_size(qweight[1], scales[1])
   if not size then return nil, message end
   local scheme = scheme_of.types.int4 { group_size = size, symmetric = false, scale = scale }
   local shape = { qweight[2] * 8, qweight[1] }
@@ -131,12 +131,11 @@ end
 function awq.open(checkpoint, said, config)
   local message = unread(said)
   if message then return nil, message, "unsupported" end
-  local size
-  size, message = read.said_size(said, "group_size", "q_group_size")
+  message = select(2, read.said_size(said, "group_size", "q_group_size"))
   if message then return nil, message, "format" end
   return read.records(checkpoint, config, function(look, name)
     local path = read.module(name, "qweight")
-    if path then return path, read_layer(look, path, size) end
+    if path then return path, read_layer(look, path) end
   end)
 end
 

@@ -159,6 +159,9 @@ local function width_of(look, path, words, said_bits)
   local bits = cols and cols > 0 and words[1] * 32 // cols or said_bits
   if not allowed_bits[bits] then
     return nil, ("has codes of %s bits; 2, 4 and 8 are read"):format(tostring(bits))
+  elseif cols and cols * bits ~= words[1] * 32 then
+    return nil, ("has a group for each of %d inputs in 'g_idx', but words for %d"):format(cols,
+      words[1] * 32 // bits)
   end
   return bits, cols or words[1] * 32 // bits
 end

@@ -110,14 +110,11 @@ function read.said_size(said, ...)
 end
 
 --- The size of `groups` groups along `cols` inputs, as a scheme says it; said: what the
---- configuration has, which decides where several sizes make as many groups.
+--- configuration has, which decides where several sizes make as many groups, or nil.
 function read.group_size(cols, groups, said)
-  if groups == 1 then return "row" end
-  if math.type(said) == "integer" and said > 0 and shape_of.ceil_div(cols, said) == groups then
-    return said
-  elseif groups > 0 and cols % groups == 0 then
-    return cols // groups
-  end
+  if groups == 1 or groups == 0 and cols == 0 then return "row" end
+  if said and said > 0 and shape_of.ceil_div(cols, said) == groups then return said end
+  if groups > 0 and cols > 0 and cols % groups == 0 then return cols // groups end
   return nil, ("has %d groups of %d inputs"):format(groups, cols)
 end
 

@@ -133,12 +133,11 @@ function config.quantization(fields)
   for _, key in ipairs(quantization_keys) do
     local value = config.get(fields, key[1], "table")
     if value then
-      local method = value.quant_method
-      if type(method) ~= "string" then
-        method = (value.load_in_4bit or value.load_in_8bit) and "bitsandbytes"
-          or key[2] == "unknown" and config.get(fields, "quantization", "table") and "mlx" or key[2]
-      end
-      return method, value
+      if type(value.quant_method) == "string" then return value.quant_method, value end
+      if value.load_in_4bit or value.load_in_8bit then return "bitsandbytes", value end
+      local mlx = key[2] == "unknown" and config.get(fields, "quantization", "table")
+      if mlx then return "mlx", mlx end -- what mlx-lm reads
+      return key[2], value
     end
   end
 end
