@@ -76,9 +76,8 @@ describe("core.quantize", function()
     refuses("field 'group_size' must be an integer", core.quantize, grid, tile,
             { group_size = 0.5 })
     local codes = core.zeros({ 2, 8 }, "u8")
-    refuses("bits are 1 to 8", core.pack, codes, (1 << 32) + 4, "i32", 1)
-    refuses("the packed dimension", core.pack, codes, 4, "i32", 1 << 32)
-    refuses("words are i8", core.pack, codes, 4, "u8", 1)
+    refuses("words are i8", core.quantize, grid, tile, { words = true, word_dtype = "f32" })
+    refuses("word_dim is 0 or 1", core.quantize, grid, tile, { words = true, word_dim = 1 << 32 })
     refuses("group_dim is 0 or 1", core.dequantize, grid, codes, core.zeros { 2, 1 }, nil, 8,
             1 << 32)
     refuses("row-major pairs", core.clear_ranges, core.zeros({ 4, 6 })[":, 1:2"])

@@ -141,7 +141,7 @@ describe("affine integers", function()
     end
     local packed, error = quantize { words = true, scale = true, zero = true }
     local plain, sum = quantize { codes = true, values = true }
-    assert.is_true(packed.words == core.pack(plain.codes, 4, "i32", 1))
+    assert.is_true(packed.words == core.layout({ bits = 4, word = "i32" }):pack(plain.codes))
     assert.equal(sum, error)
     local given = quantize { words = true, scales = packed.scale, zeros = packed.zero }
     assert.is_true(given.words == packed.words)

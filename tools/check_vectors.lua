@@ -18,7 +18,7 @@ local kernels = {
   params_of = 10, zeros_on = 2, -- with one ratio and one each; params_of by kind of scale
   quantize_groups = 90, quantize_columns = 90, -- by both, kind of output, and way of dividing
   powers_of_two = 1, factored = 1, inverses = 1, try_ratios = 30, follow_run = 4, take_step = 1,
-  pack_words = 6, unpack_words = 3, largest_magnitude = 1,
+  pack_words = 6, largest_magnitude = 1,
   quantize_nibbles = 8, -- by kind of grid, with and without errors
   f64_to_f32 = 1, f64_from_f32 = 1, f16_to_f32 = 1, f16_from_f32 = 1, bf16_to_f32 = 1,
   bf16_from_f32 = 1, e4m3_to_f32 = 1, e5m2_to_f32 = 1, e5m2_from_f32 = 1,

@@ -122,7 +122,6 @@ void rondo_open_save(lua_State *L);       /* save.c: single files; by the one ab
 void rondo_open_header(lua_State *L);     /* header.c: headers to write; by checkpoint.c, too */
 void rondo_open_file(lua_State *L);       /* file.c: output folders, durable writing */
 void rondo_open_quantize(lua_State *L);   /* quantize.c: schemes over row blocks */
-void rondo_open_pack(lua_State *L);       /* pack.c: codes in words */
 void rondo_open_layout(lua_State *L);     /* layout.c: layouts of codes in words */
 void rondo_open_groups(lua_State *L);     /* groups.c: quantiles by group */
 void rondo_open_stats(lua_State *L);      /* stats.c: summaries of tensors of any size */

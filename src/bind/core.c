@@ -25,7 +25,6 @@ int luaopen_rondo_core(lua_State *L) {
   rondo_open_checkpoint(L);
   rondo_open_file(L);
   rondo_open_quantize(L);
-  rondo_open_pack(L);
   rondo_open_layout(L);
   rondo_open_stats(L);
   rondo_open_groups(L);

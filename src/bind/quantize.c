@@ -2,7 +2,6 @@
  * half (rondo.rtn, rondo.plan); here they are only kept from doing harm: every size and dtype is
  * verified before a kernel sees it. */
 #include "bind/bind.h"
-#include "bind/pack.h"
 #include "bind/sums.h"
 
 #include "core/checked.h"
@@ -343,12 +342,15 @@ static void words_field(lua_State *L, const rondo_quantizer *q, const rondo_tile
   if (lua_getfield(L, 3, "word_dtype") != LUA_TNIL) dtype = rondo_check_dtype(L, -1);
   lua_pop(L, 1);
   int64_t dim = integer_field(L, 3, "word_dim", 1);
-  luaL_argcheck(L, rondo_is_word(dtype), 3, "words are i8, i16, i32 or i64");
+  bool word = dtype == RONDO_I8 || dtype == RONDO_I16 || dtype == RONDO_I32 || dtype == RONDO_I64;
+  luaL_argcheck(L, word, 3, "words are i8, i16, i32 or i64");
   luaL_argcheck(L, dim == 0 || dim == 1, 3, "word_dim is 0 or 1");
   if (q->grid->bits > 8) return;
-  rondo_words p = rondo_words_of(dtype, q->grid->bits, (int)dim, tile->rows, tile->cols);
-  out->words = output_field(L, tile, "words", dtype, p.word_rows, p.word_cols);
-  out->packing = (rondo_packing){p.bits, p.fields, (int)rondo_dtype_size(dtype), p.dim};
+  int fields = (int)rondo_dtype_bits(dtype) / q->grid->bits;
+  int64_t rows = dim == 1 ? tile->rows : ceil_div_i64(tile->rows, fields);
+  int64_t cols = dim == 1 ? ceil_div_i64(tile->cols, fields) : tile->cols;
+  out->words = output_field(L, tile, "words", dtype, rows, cols);
+  out->packing = (rondo_packing){q->grid->bits, fields, (int)rondo_dtype_size(dtype), (int)dim};
 }
 
 /* Codes of the signed grids are i8. */
@@ -363,9 +365,10 @@ static bool has_zeros(const rondo_grid *grid) {
 
 /* quantize(grid, tile, options) -> { values, codes, words, scale, zero }, or nil, what, row,
  * column. Wanted outputs are true (new) or tensors (filled): values (of values_dtype, default f32)
- * and codes [rows, cols]; words, the codes packed as by pack (word_dtype, default i32; word_dim,
- * default 1); scale f32 and zero u8 (f32 on affine grids) [rows, groups] ([groups, cols] for
- * group_dim 0). sums: of core.sums, to which the squared error and the squared norm are added. */
+ * and codes [rows, cols]; words, the codes packed as by a layout (word_dtype, default i32;
+ * word_dim, default 1); scale f32 and zero u8 (f32 on affine grids) [rows, groups] ([groups, cols]
+ * for group_dim 0). sums: of core.sums, to which the squared error and the squared norm are added.
+ */
 static int quantize(lua_State *L) {
   rondo_tile tile;
   rondo_quantizer q = check_quantizer(L, &tile);

@@ -193,9 +193,6 @@ typedef struct rondo_kernels {
   /* Fields of `bits` bits in words of word_bytes; see pack.c. */
   void (*pack_words)(const uint8_t *codes, size_t word_step, size_t field_step, size_t words,
                      int fields, int last_fields, int bits, int word_bytes, void *target);
-  void (*unpack_words)(const void *source, size_t word_step, size_t field_step, size_t words,
-                       int fields, int last_fields, int bits, int word_bytes, bool sign,
-                       uint8_t *codes);
 
   /* ---- Elements ---- */
 
