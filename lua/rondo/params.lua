@@ -169,15 +169,13 @@ local function searched(weight, scheme, reference, of_what)
   return strategy.search(search, weight, bare, shape, unclipped, losses, of_what)
 end
 
---- The scales and zero points of a matrix.
+--- The scales and zero points of a matrix, before it is settled how they are stored.
 -- @param reference  scales stay f32 until they are written, and codes come from them, as in the
 --                   reference's packed layers
 -- @param of_what    what the weight is, for messages; or nil
--- @return { scales, zeros, stored }: scales (f32) that codes are computed with, zero points (u8, or
---         f32 for zero = "float"; nil without), and how the scales are stored: { scales = f32 of
---         values of that type, factor = the tensor's own }, or with double what rondo.double says;
---         or nil, what, row, column
-function params.find(weight, scheme, reference, keep, of_what)
+-- @return { scales, zeros, factor }: scales (f32, rounded to the type of scale), zero points (u8,
+--         or f32 for zero = "float"; nil without), the tensor's own scale; or nil, what, row, column
+function params.of_groups(weight, scheme, reference, keep, of_what)
   local seen, found = searchable(weight, keep), {}
   scheme = settled(scheme, seen)
   if search_of(scheme.clip) then
@@ -192,13 +190,27 @@ function params.find(weight, scheme, reference, keep, of_what)
     found, what, row, col = from_ratios(weight, scheme, o, found.ratios)
     if not found then return nil, what, row, col end
   end
-  if not scheme:has_zero() then found.zeros = nil end
-  if scheme.double then
-    found.scales, found.stored = double_of(found.scales, scheme.double)
-  else
-    found.stored = params.stored(found.scales, o.factor)
-  end
+  return { scales = found.scales, zeros = scheme:has_zero() and found.zeros or nil,
+           factor = o.factor }
+end
+
+--- Settles how the scales of a whole tensor are stored.
+-- @param groups  what params.of_groups gives
+-- @return { scales, zeros, stored }: scales that codes are computed with, and how they are stored:
+--         { scales = f32 of values of that type, factor = the tensor's own }, or with double what
+--         rondo.double says
+function params.as_stored(groups, scheme)
+  local found = { scales = groups.scales, zeros = groups.zeros }
+  if scheme.double then found.scales, found.stored = double_of(groups.scales, scheme.double)
+  else found.stored = params.stored(groups.scales, groups.factor) end
   return found
+end
+
+--- Both in one, for a matrix in memory.
+function params.find(weight, scheme, reference, keep, of_what)
+  local groups, what, row, col = params.of_groups(weight, scheme, reference, keep, of_what)
+  if not groups then return nil, what, row, col end
+  return params.as_stored(groups, scheme)
 end
 
 --- Options of core.quantize with parameters that were found.
@@ -218,11 +230,11 @@ function params.are_found(scheme, reference)
     or (scheme.clip == "layer" and scheme.scale ~= "f32" and not reference)
 end
 
---- Whether the whole weight must be looked at for any of them.
+--- Whether the whole weight must be looked at at once for any of them.
 function params.need_whole(scheme)
   local search = search_of(scheme.clip)
-  return scheme.group_size == "tensor" or scheme.double ~= nil
-    or scheme.tensor_scale == true or (search ~= nil and strategy.needs_whole(search))
+  return scheme.group_size == "tensor" or scheme.tensor_scale == true
+    or (search ~= nil and strategy.needs_whole(search))
 end
 
 return params

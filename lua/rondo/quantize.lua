@@ -169,6 +169,7 @@ local function put_columns(file, panels, e, tensor, col)
   panel.filled = panel.filled + width
   if panel.filled < panel.all.shape[2] and panel.first + panel.filled <= cols then return true end
   panels[e] = nil
+  if panel.all.shape[2] == cols then return file:queue(e.offset, panel.all) end
   return write_rows(file, e, panel.all, 1, panel.first)
 end
 

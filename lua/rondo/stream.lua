@@ -248,14 +248,37 @@ local function scheme_of_part(scheme, source, col, cols)
   return scheme { importance = part }
 end
 
+-- Scales and zero points of a place, as params.of_groups gives them.
 local function find(source, scheme, place, wanted)
   local weight, message, code = source:read(place.row, place.rows, place.col, place.cols)
   if not weight then return nil, message, code end
   local part = scheme_of_part(scheme, source, place.col, place.cols)
-  local found, what, row, col = params.find(weight:contiguous(), part, wanted.reference,
-                                            wanted.keep, wanted.of_what)
+  local found, what, row, col = params.of_groups(weight:contiguous(), part, wanted.reference,
+                                                 wanted.keep, wanted.of_what)
   if not found then return failed(source, place, what, row, col) end
   return found
+end
+
+-- Puts what was found of a part of a matrix into what is found of all of it.
+local function paste(all, name, part, row, col)
+  local tensor = part[name]
+  if not tensor then return end
+  all[name] = all[name] or core.zeros(all.shape, tensor.dtype)
+  all[name][("%d:%d, %d:%d"):format(row, row + tensor.shape[1] - 1, col,
+                                    col + tensor.shape[2] - 1)] = tensor
+end
+
+-- The same of a whole matrix, tile by tile.
+local function find_by_tiles(source, scheme, o, wanted)
+  local all = { shape = params.shape(scheme, source.rows, source.cols) }
+  for band in tiles.bands(source.rows, source.cols, o) do
+    local part, message, code = find(source, scheme, band, wanted)
+    if not part then return nil, message, code end
+    local row, col = scale_place(band, o)
+    paste(all, "scales", part, row, col)
+    paste(all, "zeros", part, row, col)
+  end
+  return all
 end
 
 -- Where a tile lies in the matrix that the parameters were found for.
@@ -285,13 +308,11 @@ local function quantize_tile(source, scheme, place, tile, found, wanted, sink)
                    tensors.words_of(store.codes.layout, result))
 end
 
--- Finds the parameters of a place and quantizes it, tile by tile.
-local function quantize_place(source, scheme, place, parts, o, wanted, sink)
-  local found, message, code = find(source, scheme, place, wanted)
-  if not found then return nil, message, code end
+-- Quantizes a place of which `groups` were found, tile by tile.
+local function quantize_place(source, scheme, place, parts, groups, o, wanted, sink)
+  local found = params.as_stored(groups, scheme)
   for tile in parts do
-    local done
-    done, message, code = quantize_tile(source, scheme, place, tile, found, wanted, sink)
+    local done, message, code = quantize_tile(source, scheme, place, tile, found, wanted, sink)
     if not done then return nil, message, code end
   end
   return not wanted.store or put_all_found(sink, wanted.store, place, o, found)
@@ -301,29 +322,46 @@ local function one(value)
   return function(_, previous) if not previous then return value end end
 end
 
--- The whole weight is read where its parameters depend on all of it, or where a group is larger
--- than a tile.
+-- Whether a matrix is looked at as a whole: where its parameters depend on all of it, or where a
+-- group is larger than a tile.
+local function is_whole(source, scheme, o)
+  if params.need_whole(scheme) then return true end
+  for band in tiles.bands(source.rows, source.cols, o) do
+    if band.pieces then return true end
+  end
+  return false
+end
+
+-- Finds the parameters of all, then quantizes.
+local function by_whole(source, scheme, o, wanted, sink)
+  local place = { row = 1, col = 1, rows = source.rows, cols = source.cols }
+  local parts = { group_dim = 1, group = o.group_dim == 1 and o.col_align or 1, whole_groups = 1,
+                  row_align = wanted.store and o.row_align or 1, col_align = o.col_align }
+  local groups, message, code
+  if is_whole(source, scheme, o) then groups, message, code = find(source, scheme, place, wanted)
+  else groups, message, code = find_by_tiles(source, scheme, o, wanted) end
+  if not groups then return nil, message, code end
+  return quantize_place(source, scheme, place, tiles.bands(source.rows, source.cols, parts), groups,
+                        o, wanted, sink)
+end
+
 local function with_found(source, scheme, wanted, sink)
   local o = band_options(source, scheme, wanted.store)
-  local whole = params.need_whole(scheme)
-  for band in tiles.bands(source.rows, source.cols, o) do whole = whole or band.pieces ~= nil end
-  if whole then
-    local place = { row = 1, col = 1, rows = source.rows, cols = source.cols }
-    local parts = { group_dim = 1, group = o.group_dim == 1 and o.col_align or 1, whole_groups = 1,
-                    row_align = wanted.store and o.row_align or 1, col_align = o.col_align }
-    return quantize_place(source, scheme, place, tiles.bands(source.rows, source.cols, parts), o,
-                          wanted, sink)
+  if scheme.double or is_whole(source, scheme, o) then
+    return by_whole(source, scheme, o, wanted, sink)
   end
   for band in tiles.bands(source.rows, source.cols, o) do
-    local done, message, code = quantize_place(source, scheme, band, one(band), o, wanted, sink)
+    local groups, message, code = find(source, scheme, band, wanted)
+    if not groups then return nil, message, code end
+    local done
+    done, message, code = quantize_place(source, scheme, band, one(band), groups, o, wanted, sink)
     if not done then return nil, message, code end
   end
   return true
 end
 
 --- Quantizes a matrix. A strategy that looks at groups one by one sees them tile by tile; others,
---- a scale for the whole tensor and double quantization have the whole weight in memory, in its
---- own type.
+--- and a scale for the whole tensor, have the whole weight in memory, in its own type.
 -- @param scheme  a rondo.scheme
 -- @param wanted  ratio: clip ratio; keep: let NaN and infinity pass; sums: of core.sums, to which
 --                squared error and squared norm are added; and either values_dtype (fake-quantized
