@@ -135,7 +135,7 @@ end
 
 --- A list of the model's layers: it answers the functions below.
 -- @param names    of all tensors, by number
--- @param records  layers of a quantized checkpoint, see rondo.model.formats
+-- @param records  layers of a quantized checkpoint, see rondo.formats
 function layers.new(checkpoint, names, fields, records)
   local by_tensor, by_weight = index_records(records)
   local self = { checkpoint = checkpoint, names = names, fields = fields, records = by_tensor,
