@@ -16,7 +16,8 @@ local machine = require "bench.machine"
 local targets = require "bench.targets"
 local text_table = require "rondo.text_table"
 
-local sections = { "bandwidth", "kernels", "isa", "search", "process", "memory", "plan", "start" }
+local sections = { "bandwidth", "kernels", "isa", "search", "process",
+                   "writers", "memory", "plan", "start" }
 
 local function fail(message)
   io.stderr:write("bench: ", message, "\n")

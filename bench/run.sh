@@ -3,7 +3,8 @@
 #
 #   sh bench/run.sh [OPTIONS] [SECTION...]
 #
-# Sections, all of them when none is named: bandwidth kernels isa search process memory plan start.
+# Sections, all of them when none is named: bandwidth kernels isa search process writers memory
+# plan start.
 # bench/main.lua tells the options. RONDO_BUILD names a release build to measure; without it,
 # build-bench is made.
 set -eu

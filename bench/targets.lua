@@ -89,6 +89,11 @@ function targets.judge(results)
   local searched = "int4 asym g32 packed, search"
   add("rondo quantize, times cp, " .. searched, "at most", 3,
       median(results.process, searched, "ratio"))
+  for _, record in ipairs(results.writers or {}) do
+    if not record.name:find "^packed" then
+      add("rondo quantize, times packed, " .. record.name, "at most", 2, record.ratio.median)
+    end
+  end
   add("rondo --version, ms", "at most", 10,
       median(results.start, "rondo --version", "milliseconds"))
   add("require 'rondo', ms", "at most", 5,
