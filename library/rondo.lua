@@ -148,12 +148,14 @@ rondo.clip.least_squares = nil
 ---@type rondo.strategy
 rondo.clip.neighbours = nil
 
----What scheme:quantize gives. Scales and zero points have the shape that scheme:ratios gives.
+---What scheme:quantize gives, and layer:stored. Scales and zero points have the shape that
+---scheme:ratios gives.
 ---@class rondo.quantized
 ---@field codes rondo.tensor i8; u8 with zero points, and of fp8, where they are its bits; a matrix
 ---@field scales rondo.tensor f32, what codes are multiplied by
 ---@field zeros? rondo.tensor u8; with zero = "float" f32, the values of code 0
----@field stored rondo.quantized.stored how the scales are stored
+---@field stored? rondo.quantized.stored how the scales are stored; nil where a checkpoint has them
+---quantized in turn
 ---@field scheme rondo.scheme
 ---@field shape integer[] of the weight
 local quantized = {}
@@ -188,7 +190,7 @@ function quantized:error(weight) end
 ---For each tensor: name, shape, dtype, action, rule, scheme, bits, bytes_before, bytes_after.
 ---@field rows table[]
 ---@field files table[] for each output file: { name, size }
----Tensors, quantized, weights, bits, bytes_before, bytes_after, tensor_bytes.
+---Tensors, quantized, fallbacks, weights, bits, bytes_before, bytes_after, tensor_bytes.
 ---@field totals table
 
 ---What was done to every layer, and how large the errors are; also rondo-report.json of the output.
@@ -323,7 +325,7 @@ function model:close() end
 ---@field depth integer? the number of the layer it is in, from 0
 ---@field depth_count integer? how many such layers there are
 ---@field tied boolean whether another module uses the same weight
----@field quantized boolean whether it is packed; its weight is dequantized then
+---@field quantized boolean whether it is stored as codes; its weight is dequantized then
 ---@field model rondo.model
 ---@field source table its rows, block by block
 ---@field weight rondo.tensor read each time it is asked for
@@ -333,6 +335,11 @@ local layer = {}
 ---The weight as f32.
 ---@return rondo.tensor
 function layer:dequantize() end
+
+---Codes, scales and zero points of a quantized layer as they are.
+---@param index? integer of a stacked layer: the matrix of that number; default 1
+---@return rondo.quantized
+function layer:stored(index) end
 
 ---Statistics of the weight, read piece by piece: count, nans, infinities, zeros, mean, std, min,
 ---max, absmax.

@@ -67,7 +67,7 @@ describe("rondo inspect", function()
     good { "quantize", small_model(), out, "--format", "packed", "--scheme", "sym" }
     local text = good { "inspect", out, "--stats" }
     assert.truthy(text:find "quantized: rondo")
-    assert.truthy(text:find "packed layer .*model%.layers%.1%.mlp%.up_proj +10x6 +f32 +linear "
+    assert.truthy(text:find "quantized layer .*model%.layers%.1%.mlp%.up_proj +10x6 +f32 +linear "
                   .. "+int4 sym g32")
     assert.truthy(text:find "up_proj%.packed_weight +10x1 +i32 +codes")
     local histogram = good { "inspect", out, "--hist", "layers.1.mlp.up_proj" }

@@ -149,15 +149,11 @@ end
 
 -- The tensors that belong to no linear layer's weight, in file order.
 local function other_names(model, map)
-  local taken, names = {}, {}
-  for name, layer in pairs(map) do
+  local taken, names, records = {}, {}, model_of.layer_list(model).records
+  for _, layer in pairs(map) do
+    local record = records[layer.tensor_name]
     taken[layer.tensor_name] = true
-    if layer.quantized then
-      local prefix = name == "" and "" or name .. "."
-      for _, part in ipairs { "packed_weight", "scale", "packed_zp" } do
-        taken[prefix .. part] = true
-      end
-    end
+    for _, part in ipairs(record and record.parts or {}) do taken[part] = true end
   end
   for _, name in ipairs(model.names) do
     if not taken[name] then names[#names + 1] = name end

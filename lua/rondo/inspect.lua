@@ -14,8 +14,15 @@ local inspect = {}
 
 -- ---- What there is ----
 
--- The parts of a packed layer, and what they are called here.
-local parts = { packed_weight = "codes", scale = "scales", packed_zp = "zero points" }
+-- What the parts of quantized layers are, by what their names end in.
+local parts = {
+  packed_weight = "codes", weight_packed = "codes", qweight = "codes",
+  scale = "scales", scales = "scales", weight_scale = "scales", weight_scale_inv = "scales",
+  weight_scale_2 = "scales", weight_global_scale = "scales", absmax = "scales",
+  nested_absmax = "scales", SCB = "scales",
+  packed_zp = "zero points", qzeros = "zero points", weight_zero_point = "zero points",
+  biases = "zero points",
+}
 
 -- What a tensor that is no layer's own is to the layer whose name it begins with.
 local function kind_of_part(list, name)
@@ -31,9 +38,9 @@ local function kind_of_part(list, name)
 end
 
 local function kind_of(list, number, name)
+  if list.records[name] then return "codes" end
   local what = layers_of.at(list, number)
-  if what and not list.records[name] then return what.kind end
-  return kind_of_part(list, name)
+  return what and what.kind or kind_of_part(list, name)
 end
 
 --- The tensors of a model, numbers in names counted as numbers.
@@ -54,17 +61,19 @@ function inspect.tensors(model)
   end)
 end
 
---- The layers that rondo packed: a list of { name, kind, dtype, shape, settings, source }; settings
---- is what the checkpoint says of it (bits, group_size, scheme, ...). Empty for other models.
-function inspect.packed_layers(model)
+--- The quantized layers of a checkpoint: a list of { name, kind, dtype, shape, scheme, settings,
+--- source }; dtype: before it was quantized, as far as is known; scheme: the label of the one that
+--- its codes, scales and zero points are of; settings: the same as a table (scheme:totable()).
+--- Empty for other models.
+function inspect.quantized_layers(model)
   local list = {}
-  if model.quantization ~= "rondo" then return list end
-  local config = require("rondo.model.config")
-  local _, described = config.quantization(model.config)
+  if not model.quantization then return list end
   for name, layer in model:layers "all" do
     if layer.quantized then
+      local values = layer.source
+      local scheme = values.layer.scheme
       list[#list + 1] = { name = name, kind = layer.kind, dtype = layer.dtype, shape = layer.shape,
-                          settings = described.layers[name], source = layer.source }
+                          scheme = scheme:label(), settings = scheme:totable(), source = values }
     end
   end
   return list
@@ -146,7 +155,7 @@ function inspect.histogram(from, bins)
   return result
 end
 
---- Finds a tensor, or a packed layer, by its name or an unambiguous end of it.
+--- Finds a tensor, or a quantized layer, by its name or an unambiguous end of it.
 -- @return { name, dtype, shape, source }, or nil, message, code
 function inspect.find(model, name)
   local info, message, code = model:info(name)

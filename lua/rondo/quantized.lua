@@ -1,4 +1,4 @@
--- quantized: what schemes do with a weight in memory, and the quantized tensors that come of it.
+-- quantized: what schemes do with a weight in memory.
 -- The functions of this module are the methods of schemes.
 --
 -- A weight is a tensor of a floating type: a matrix, or rank 1, which counts as one row. NaN and
@@ -7,25 +7,11 @@
 
 local core = require "rondo.core"
 local params = require "rondo.params"
-local shape_of = require "rondo.shape"
+local quantized_tensor = require "rondo.quantized_tensor"
 
 local methods = {}
 
 -- ---- Weights ----
-
-local wide = { f32 = true, f16 = true, bf16 = true }
-
-local function matrix_of(where, weight, level)
-  if not core.is_tensor(weight) then
-    error(("%s: the weight must be a tensor, not a %s"):format(where, type(weight)), level + 1)
-  elseif weight.rank ~= 1 and weight.rank ~= 2 then
-    error(("%s: the weight must be a matrix or one row, not of rank %d; its parts are weight[i]")
-      :format(where, weight.rank), level + 1)
-  end
-  if not wide[weight.dtype] then weight = weight:to("f32") end
-  if weight.rank == 1 then weight = weight:reshape { 1, #weight } end
-  return weight:contiguous()
-end
 
 -- Raises with what the core has returned in place of a result.
 local function raise(where, weight, what, row, col, level)
@@ -49,58 +35,6 @@ local function find(self, where, matrix, level)
   return found
 end
 
--- ---- Quantized tensors ----
-
-local Quantized = { __name = "rondo.quantized" }
-Quantized.__index = Quantized
-
---- The values again, f32.
-function Quantized:dequantize()
-  local rows, cols = self.codes.shape[1], self.codes.shape[2]
-  local o = params.layout(self.scheme, rows, cols)
-  return core.dequantize(self.scheme.grid, self.codes, self.scales, self.zeros, o.group_size,
-                         o.group_dim, nil, o.group_rows):reshape(self.shape)
-end
-
-local scale_bits = { f32 = 32, f16 = 16, bf16 = 16, e4m3 = 8, e8m0 = 8 }
-
--- Bits of `count` scales and zero points, and of what is stored once.
-local function group_bits(scheme, count)
-  local dtype, double, scale = scheme:zero_dtype(), scheme.double, scale_bits[scheme.scale]
-  local zero = dtype == "f32" and scale or dtype and scheme.bits or 0
-  if not double then return count * (scale + zero) + (scheme.tensor_scale and 32 or 0) end
-  local outer = (count + double.group_size - 1) // double.group_size
-  return count * (double.bits + zero) + 32 * outer + (double.mean and 32 or 0)
-end
-
---- Bits for each weight: codes, scales and zero points, and a scale of the tensor's own.
-function Quantized:bits()
-  local weights = shape_of.count(self.shape)
-  local groups = self.scales.shape[1] * self.scales.shape[2]
-  if weights == 0 then return 0 end
-  return self.scheme.bits + group_bits(self.scheme, groups) / weights
-end
-
---- The relative squared error against a weight: the sum of squared differences over the sum of
---- squares, 0 for a weight of zeros.
-function Quantized:error(weight)
-  local matrix = matrix_of("error", weight, 2)
-  local sums = core.sums()
-  local values = self:dequantize():reshape(self.codes.shape)
-  if matrix.shape[1] ~= values.shape[1] or matrix.shape[2] ~= values.shape[2] then
-    error(("error: the weight's shape is {%s}, not {%s}")
-      :format(table.concat(weight.shape, ", "), table.concat(self.shape, ", ")), 2)
-  end
-  core.squared_error(matrix, values, { sums = sums })
-  local error, norm = sums:values()
-  return norm > 0 and error / norm or 0
-end
-
-function Quantized:__tostring()
-  return ("%s of %s, %.3f bits a weight"):format(self.scheme:label(),
-                                                 table.concat(self.shape, "x"), self:bits())
-end
-
 -- ---- Methods of schemes ----
 
 --- Quantizes a weight.
@@ -114,20 +48,20 @@ function methods:quantize(weight)
     error(("quantize: %s: codes have at most 8 bits; scheme:loss works with more")
       :format(tostring(self)), 2)
   end
-  local matrix = matrix_of("quantize", weight, 2)
+  local matrix = quantized_tensor.matrix("quantize", weight, 2)
   local found = find(self, "quantize", matrix, 2)
   local o = params.given(self, matrix.shape[1], matrix.shape[2], found)
   o.codes = true
   local codes = assert(core.quantize(self.grid, matrix, o)).codes
-  return setmetatable({ codes = codes, scales = found.scales, zeros = found.zeros,
-                        stored = found.stored, scheme = self, shape = weight.shape }, Quantized)
+  return quantized_tensor.new { codes = codes, scales = found.scales, zeros = found.zeros,
+                                stored = found.stored, scheme = self, shape = weight.shape }
 end
 
 --- The relative squared error of a weight under the scheme; see error of quantized tensors.
 function methods:loss(weight)
   if self.type == "keep" then return 0 end
   check_scheme(self, "loss", 2)
-  local matrix = matrix_of("loss", weight, 2)
+  local matrix = quantized_tensor.matrix("loss", weight, 2)
   local found = find(self, "loss", matrix, 2)
   local o = params.given(self, matrix.shape[1], matrix.shape[2], found)
   o.sums = core.sums()
@@ -176,7 +110,7 @@ end
 --                { scales, zeros } by group
 function methods:losses(weight, ratios)
   check_scheme(self, "losses", 2)
-  local matrix, given = matrix_of("losses", weight, 2), given_of(self, ratios)
+  local matrix, given = quantized_tensor.matrix("losses", weight, 2), given_of(self, ratios)
   if not given then
     error("losses: ratios by group, a list of ratios, or { scales, zeros } are expected, not a "
       .. type(ratios), 2)
@@ -190,7 +124,7 @@ end
 
 --- Clip ratios for a weight, one for each group, all of them `value` (f32).
 function methods:ratios(weight, value)
-  local matrix = matrix_of("ratios", weight, 2)
+  local matrix = quantized_tensor.matrix("ratios", weight, 2)
   return core.full(params.shape(self, matrix.shape[1], matrix.shape[2]), value, "f32")
 end
 

@@ -138,7 +138,7 @@ static void from_fields(const rondo_layout *layout, const uint8_t *fields, int n
   }
   if (layout->ordered) fields = plain;
   if (layout->mapped) {
-    for (int i = 0; i < n; i++) codes[i] = layout->unmap[fields[i]];
+    for (int i = 0; i < n; i++) codes[i] = (uint8_t)((layout->unmap[fields[i]] ^ top) - top);
   } else {
     for (int i = 0; i < n; i++) {
       uint8_t code = (uint8_t)(fields[i] - layout->add) & mask;

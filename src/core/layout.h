@@ -21,7 +21,7 @@ typedef struct rondo_layout {
   int word_bytes; /* 1, 2, 4 or 8 */
   int dim;        /* that lines run along: 1 or 0 */
   bool dense, transposed;
-  bool is_signed; /* codes are two's complement: a field's top bit is its sign when read */
+  bool is_signed; /* codes are two's complement: their top bit is extended when read */
   uint8_t add;    /* a field is (code + add) modulo 2^bits */
   bool mapped;    /* ... or map[code modulo 16], for 4 bits */
   uint8_t map[16], unmap[16];

@@ -1,4 +1,4 @@
--- cli.inspect: `rondo inspect MODEL`: tensors, packed layers, statistics and a histogram.
+-- cli.inspect: `rondo inspect MODEL`: tensors, quantized layers, statistics and a histogram.
 
 local document = require "rondo.cli.document"
 local inspect = require "rondo.inspect"
@@ -21,7 +21,7 @@ end
 
 -- ---- Reading ----
 
--- Adds statistics to packed layers; returns a list of the tensors with theirs.
+-- Adds statistics to quantized layers; returns a list of the tensors with theirs.
 local function add_stats(model, tensors, layers)
   tensors = table.move(tensors, 1, #tensors, 1, {})
   local line <close> = output.progress(progress.new("reading", { show = sizes.count }))
@@ -81,20 +81,14 @@ local function tensor_columns(with_stats)
   return columns
 end
 
-local function scheme_text(settings)
-  local grid = settings.data_type ~= "int" and settings.data_type
-    or ("int%s %s"):format(settings.bits, settings.scheme)
-  local group = settings.group_size == -1 and "row" or ("g%s"):format(settings.group_size)
-  return ("%s %s%s"):format(grid, group, settings.group_dim == 0 and " dim0" or "")
-end
-
 local function layer_columns(with_stats)
   local columns = {
-    { title = "packed layer", text = function(l) return l.name == "" and "(weight)" or l.name end },
+    { title = "quantized layer",
+      text = function(l) return l.name == "" and "(weight)" or l.name end },
     { title = "shape", text = function(l) return shape_text(l.shape) end },
     { title = "was", text = function(l) return l.dtype end },
     { title = "kind", text = function(l) return l.kind end },
-    { title = "scheme", text = function(l) return scheme_text(l.settings) end },
+    { title = "scheme", text = function(l) return l.scheme end },
   }
   if with_stats then table.move(stat_columns, 1, #stat_columns, #columns + 1, columns) end
   return columns
@@ -187,7 +181,7 @@ local function write_json(model, tensors, layers, histogram)
     { "tensors", document.records(ordered_stats(tensors),
       { "name", "dtype", "shape", "elements", "bytes", "kind", "file", "offset", "stats" }) },
     { "layers", document.records(ordered_stats(layers),
-      { "name", "kind", "dtype", "shape", "settings", "stats" }) },
+      { "name", "kind", "dtype", "shape", "scheme", "settings", "stats" }) },
   }
   if histogram then
     ordered_stats { histogram }
@@ -203,7 +197,7 @@ return function(o)
     return output.lines(histogram_lines(find_histogram(model, o)))
   end
   local histogram = o.hist and find_histogram(model, o)
-  local tensors, layers = inspect.tensors(model), inspect.packed_layers(model)
+  local tensors, layers = inspect.tensors(model), inspect.quantized_layers(model)
   if o.stats then tensors = add_stats(model, tensors, layers) end
   if o.json then return write_json(model, tensors, layers, histogram) end
   show(model, tensors, layers, o)

@@ -118,7 +118,8 @@ local function four_bits(scheme, shape, dtype)
   local outputs = {
     tensors.new("weight", "codes", "u8", { shape[1] * shape[2] // 2, 1 }, {
       width = shape[2] // 2,
-      layout = tensors.layout { bits = 4, order = { 1, 0 }, map = field_of } }),
+      layout = tensors.layout { bits = 4, order = { 1, 0 }, map = field_of,
+                                signed = true } }),
     tensors.constant("weight.quant_map", "f32", { 16 },
                      function() return core.tensor(map.values, "f32") end),
     state_of(scheme, shape, dtype),

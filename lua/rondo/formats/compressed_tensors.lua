@@ -397,6 +397,9 @@ function readers.f8_e4m3(look, path, described)
   return { scheme = scheme, shape = shape, outputs = outputs_of("float-quantized", scheme, shape) }
 end
 
+-- The order of inputs, which with_groups reads, and what engines do to activations.
+local beside = { "weight_g_idx", "input_scale", "input_zero_point", "input_global_scale" }
+
 local packed_types = { i32 = true, u8 = true }
 local weight_types = { i8 = true, f8_e4m3 = true }
 
@@ -412,7 +415,7 @@ function compressed.open(checkpoint, described, config)
       path = read.module(name, "weight")
     end
     if path then return path, readers[dtype](look, path, described) end
-  end)
+  end, beside)
 end
 
 return compressed

@@ -112,7 +112,7 @@ function fp8.open(checkpoint, said, config)
     local path = dtype == "f8_e4m3" and read.module(name, "weight")
     if not path then return nil end
     return path, read_layer(look, path, block)
-  end)
+  end, { "input_scale" })
 end
 
 return fp8

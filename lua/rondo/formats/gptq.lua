@@ -181,7 +181,7 @@ local function read_layer(look, path, said)
                                                   scale = scale }
   local shape = { words[2], cols }
   local layer = { scheme = scheme, shape = shape,
-                  outputs = outputs_of(scheme, shape, said.version) }
+                  outputs = outputs_of(scheme, shape, said.version, look.has(path, "g_idx")) }
   return read.with_groups(look, path, layer, "g_idx")
 end
 

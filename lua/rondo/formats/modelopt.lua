@@ -97,7 +97,7 @@ function modelopt.open(checkpoint, _, config)
     if not words then return path, nil, message end
     local shape = { words[1], words[2] * 2 }
     return path, { scheme = scheme_of.ready.nvfp4, shape = shape, outputs = outputs_of(shape) }
-  end)
+  end, { "input_scale" })
 end
 
 return modelopt

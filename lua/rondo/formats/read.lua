@@ -151,10 +151,17 @@ function read.model_dtype(config)
 end
 
 -- Sources and names are made when they are asked for: there may be 100,000 records.
-local function record_type(checkpoint)
+local function record_type(checkpoint, beside)
   local makers = {
     source = function(layer) return stored.source(checkpoint, layer) end,
-    parts = function(layer) return stored.parts(layer) end,
+    parts = function(layer)
+      local names = stored.parts(layer)
+      for _, part in ipairs(beside) do
+        local name = stored.member(layer.path, part)
+        if checkpoint:has(name) then names[#names + 1] = name end
+      end
+      return names
+    end,
   }
   return { __index = function(record, key)
     return makers[key] and makers[key](rawget(record, "layer"))
@@ -180,9 +187,10 @@ end
 -- @param find  function (look, name, dtype) -> path and layer (see rondo.formats.stored, without
 --              path) where that tensor stands for one; nil where it does not; path, nil, message
 --              where the layer cannot be read
+-- @param beside  parts that belong to a layer where they are there, though its values do without
 -- @return a list, or nil, message, code
-function read.records(checkpoint, config, find)
-  local records, look, meta = {}, looker(checkpoint), record_type(checkpoint)
+function read.records(checkpoint, config, find, beside)
+  local records, look, meta = {}, looker(checkpoint), record_type(checkpoint, beside or {})
   local dtype = read.model_dtype(config)
   for _, name in ipairs(checkpoint:names()) do
     local path, layer, message = find(look, name, (checkpoint:info(name)))

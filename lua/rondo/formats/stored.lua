@@ -7,6 +7,7 @@
 
 local core = require "rondo.core"
 local params = require "rondo.params"
+local quantized_tensor = require "rondo.quantized_tensor"
 local shape_of = require "rondo.shape"
 local tensors = require "rondo.formats.tensors"
 
@@ -205,6 +206,21 @@ local function read_slice(r, row, rows, col, cols)
   return crop(values, row - p.row, rows, col - p.col, cols)
 end
 
+-- One of the matrices as codes, scales and zero points of a scheme; or nil, message, code.
+local function read_quantized(r, slice)
+  r.slice = slice - 1
+  local p, message, code = read_parts(r, place_of(r, 1, r.rows, 1, r.cols))
+  if not p then return nil, message, code end
+  local scheme, factor, kept = r.layer.scheme, r.layer.factor, nil
+  if r.layer.group_of then scheme = scheme { group_size = 1 } end
+  if factor and r.by_role.factor.inverse then factor = 1 / factor end
+  if not scheme.double then kept = params.stored(p.scales, factor) end
+  local signed = not scheme:has_zero() and scheme.data_type ~= "fp8"
+  return quantized_tensor.new { codes = p.codes:to(signed and "i8" or "u8"), scales = p.scales,
+                                zeros = p.zeros, scheme = scheme, shape = { r.rows, r.cols },
+                                stored = kept }
+end
+
 -- ---- The source ----
 
 -- What readers of the slices share.
@@ -262,6 +278,8 @@ function stored.source(checkpoint, layer)
     rows = r.rows * (layer.shape[3] and layer.shape[1] or 1), cols = r.cols, dtype = "f32",
     slices = layer.shape[3] and layer.shape[1] or 1, layer = layer,
     read = function(_, row, rows, col, cols) return read_rows(r, row, rows, col, cols) end,
+    --- The matrix of that number (from 1) as a rondo.quantized_tensor; or nil, message, code.
+    quantized = function(_, slice) return read_quantized(r, slice) end,
     --- A rectangle as it is stored, of the matrix of that number (from 1) and, as groups are
     --- whole, with more than asked for: { row, rows, col, cols, codes, scales, zeros, group_size,
     --- group_dim, group_rows }, see core.dequantize; or nil, message, code.

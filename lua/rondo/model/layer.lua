@@ -14,12 +14,13 @@
 --   depth        the number of the layer it is in, as the name says (from 0), or nil
 --   depth_count  how many such layers there are, or nil
 --   tied         whether another module uses the same weight
---   quantized    whether it is one that rondo packed; its weight is dequantized then
+--   quantized    whether it is stored as codes; its weight is dequantized then
 --   model        the model
 --   source       its rows, block by block (rondo.model.source)
 --   weight, bias the tensors; raise when they cannot be read. bias is nil where there is none
--- Methods: layer:dequantize() gives the weight as f32; layer:stats() its statistics, read piece by
--- piece (see rondo.inspect.stats).
+-- Methods: layer:dequantize() gives the weight as f32; layer:stored(index) the codes, scales and
+-- zero points of a quantized one (rondo.quantized_tensor), of a stacked one those of the matrix of
+-- that number; layer:stats() its statistics, read piece by piece (see rondo.inspect.stats).
 
 local source = require "rondo.model.source"
 local text = require "rondo.model.text"
@@ -78,6 +79,20 @@ function methods:dequantize()
   return self.weight:to("f32")
 end
 
+function methods:stored(index)
+  local whole = self.source
+  index = index or 1
+  if not self.quantized then
+    error(("stored: layer %s is not quantized"):format(text.quote(self.name)), 2)
+  elseif math.type(index) ~= "integer" or index < 1 or index > whole.slices then
+    error(("stored: layer %s has matrices 1 to %d, not %s"):format(text.quote(self.name),
+      whole.slices, text.value(index)), 2)
+  end
+  local found, message = whole:quantized(index)
+  if not found then error(message, 2) end
+  return found
+end
+
 function methods:stats()
   local stats, message = require("rondo.inspect").stats(self.source)
   if not stats then error(message, 2) end
@@ -85,7 +100,7 @@ function methods:stats()
 end
 
 local function known_fields(self)
-  local names = { "weight", "bias", "source", "dequantize", "stats" }
+  local names = { "weight", "bias", "source", "dequantize", "stored", "stats" }
   for name in pairs(optional) do names[#names + 1] = name end
   for name in pairs(self) do
     if not optional[name] then names[#names + 1] = tostring(name) end
