@@ -533,12 +533,17 @@ end
 --- What a plan comes to, as a list of lines.
 function plan.summary(made)
   local t = made.totals
-  return {
+  local lines = {
     ("%d of %d tensors are quantized (%d weights, %.4g bits each)"):format(
       t.quantized, t.tensors, t.weights, t.bits),
     ("%s of tensors become %d bytes of files (%s)"):format(
       sizes.show(t.bytes_before), t.bytes_after, sizes.show(t.bytes_after)),
   }
+  if t.fallbacks > 0 then
+    lines[3] = ("fallbacks: %s has no place for %s as their rules want them"):format(
+      made.format.name, text_table.count(t.fallbacks, "tensor"))
+  end
+  return lines
 end
 
 local Plan = { __name = "rondo.plan", __metatable = "locked" }

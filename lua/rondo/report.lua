@@ -79,10 +79,22 @@ local function options_of(made)
   return add_common(list, o)
 end
 
+-- What is not as the recipe wants it, and why: the rules say.
+local function fallbacks_of(made)
+  local list = {}
+  for i, decision in ipairs(made.decisions) do
+    if decision.fallback then
+      list[#list + 1] = json.object { { "tensor", made.names[i] }, { "rule", decision.rule } }
+    end
+  end
+  return json.array(list)
+end
+
 --- Makes the report of a plan that was carried out.
 -- @param results  of report.results, with all that was quantized
--- @return { schema, rondo, options, source, layers, totals, copied_files, left_files }; layers is a
---         rondo.sequence
+-- @return { schema, rondo, options, source, layers, fallbacks, totals, copied_files, left_files };
+--         layers is a rondo.sequence; fallbacks: { tensor, rule } of those that the format has no
+--         place for as the recipe wants them
 function report.make(made, results)
   local numbers, sums = {}, core.sums()
   for i, decision in ipairs(made.decisions) do
@@ -104,13 +116,13 @@ function report.make(made, results)
   end
   return {
     schema = 1, rondo = core.version, options = options_of(made),
-    source = json.array(files), layers = layers, totals = totals,
+    source = json.array(files), layers = layers, totals = totals, fallbacks = fallbacks_of(made),
     copied_files = json.array {}, left_files = json.array {},
   }
 end
 
-local order = { "schema", "rondo", "options", "source", "totals", "layers", "copied_files",
-                "left_files" }
+local order = { "schema", "rondo", "options", "source", "totals", "layers", "fallbacks",
+                "copied_files", "left_files" }
 local layer_order = { "name", "tensor", "shape", "dtype", "scheme", "bits", "group_size",
                       "group_dim", "clip_ratio", "mse", "relative_error", "snr_db", "bytes_before",
                       "bytes_after" }

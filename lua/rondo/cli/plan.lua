@@ -73,7 +73,7 @@ local function write_json(made, o)
   return document.write {
     { "schema", 1 }, { "rondo", require("rondo.core").version }, { "model", o.model },
     { "totals", document.object(made.totals, { "tensors", "quantized", "weights", "bits",
-                                               "bytes_before", "bytes_after" }) },
+                                               "fallbacks", "bytes_before", "bytes_after" }) },
     { "files", document.records(made.files, { "name", "size" }) },
     { "tensors", document.named_records(made.names, function(i) return plan.measure(made, i) end,
         { "shape", "dtype", "action", "rule", "scheme", "bits", "bytes_before", "bytes_after" },

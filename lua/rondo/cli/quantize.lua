@@ -52,6 +52,10 @@ local function summary(report, o, seconds)
   lines[2] = ("%s -> %s (%.2fx), %.2f bits per quantized weight"):format(
     sizes.show(t.bytes_before), sizes.show(t.bytes_after),
     t.bytes_after > 0 and t.bytes_before / t.bytes_after or 1, t.bits_per_weight)
+  if #report.fallbacks > 0 then
+    lines[3] = ("fallbacks: %s has no place for %s as their rules want them; the report says why")
+      :format(report.options.format, text_table.count(#report.fallbacks, "tensor"))
+  end
   if report.options.format == "fake" then
     lines[3] = output.fake_note
   end
