@@ -174,7 +174,7 @@ end
 --                   reference's packed layers
 -- @param of_what    what the weight is, for messages; or nil
 -- @return { scales, zeros, factor }: scales (f32, rounded to the type of scale), zero points (u8,
---         or f32 for zero = "float"; nil without), the tensor's own scale; or nil, what, row, column
+--         or f32 for zero = "float"; nil without), the tensor's own scale; nil, what, row, column
 function params.of_groups(weight, scheme, reference, keep, of_what)
   local seen, found = searchable(weight, keep), {}
   scheme = settled(scheme, seen)

@@ -118,7 +118,9 @@ local function fitted(made, where, name, what, scheme, rule, shape, dtype)
 end
 
 -- The decision that a rule's scheme means for a tensor. What cannot be quantized is copied.
-local function decision_maker(made, where)
+-- @param open  whether a policy or revise is to follow: whether the scheme can be computed and
+--              stored does not matter yet
+local function decision_maker(made, where, open)
   local o = made.options
   return function(name, what, scheme, rule)
     local record = made.list.records[name]
@@ -129,6 +131,7 @@ local function decision_maker(made, where)
     if reason or scheme.type == "keep" then
       return decision(o, record and "unpack" or "copy", rule)
     end
+    if open then return decision(o, "quantize", rule, scheme, scheme) end
     local refusal = scheme:refusal() or unfit_importance(scheme, what.transposed, shape)
     if refusal then
       error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), refusal), 0)
@@ -214,11 +217,11 @@ end
 
 local function decide_all(made, where)
   local o = made.options
-  local make = decision_maker(made, where)
   local body = recipe_of.body(o.recipe)
+  local open = body.policy ~= nil or body.revise ~= nil
   o.fallback = o.fallback or body.fallback or {}
-  made.decisions = decide.all(made, body, where, make)
-  decide.revise(made, body, made.decisions, make,
+  made.decisions = decide.all(made, body, where, decision_maker(made, where, open))
+  decide.revise(made, body, made.decisions, decision_maker(made, where),
                 function(entries) return for_policy(made, entries, body.fused ~= false) end)
   if body.fused ~= false then decide.check_partners(made, made.decisions, where) end
   settle(made)
@@ -595,10 +598,23 @@ function new(model, o)
            measures = {}, measure_count = 0 }
 end
 
+-- The first rule whose scheme the format has no place for, or nil.
+local function first_fallback(made)
+  for i, chosen in ipairs(made.decisions) do
+    if chosen.fallback then return made.names[i], chosen.rule end
+  end
+end
+
 -- What a user should know, though it stops nothing.
 local function remark(made)
   local model = made.model
-  if made.totals.quantized == 0 then
+  local of_format = made.format.remark and made.format.remark(plan.layers(made))
+  if of_format then warn(("%s: %s"):format(made.format.name, of_format)) end
+  if made.totals.quantized == 0 and made.totals.fallbacks > 0 then
+    local count = text_table.count(made.totals.fallbacks, "tensor")
+    warn(("%s: nothing is quantized: %s has no place for any of %s as their rules want them; %s: %s"
+      ):format(model.path, made.format.name, count, first_fallback(made)))
+  elseif made.totals.quantized == 0 then
     warn(string.format("%s: nothing is quantized: no linear layer is left (convolutions, recurrent "
                        .. "weights, embeddings and norms are copied)", model.path))
   elseif model.quantization then

@@ -116,7 +116,8 @@ end
 local function write_config(made, out)
   local text, has_config, code = source_config(made)
   if not text then return nil, has_config, code end
-  local members = made.format.config and made.format.config(made) or {}
+  local some = made.totals.quantized > 0
+  local members = some and made.format.config and made.format.config(made) or {}
   if #members == 0 and not has_config then return true end
   local message
   text, message, code = without_quantization(made, text)
@@ -132,7 +133,8 @@ end
 
 -- Writes what a format has beside config.json.
 local function write_format_files(made, out)
-  for _, file in ipairs(made.format.files and made.format.files(made) or {}) do
+  local files = made.totals.quantized > 0 and made.format.files and made.format.files(made) or {}
+  for _, file in ipairs(files) do
     local done, message, code = out:write(file[1], file[2])
     if not done then return nil, message, code end
   end

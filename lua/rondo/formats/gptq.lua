@@ -139,6 +139,13 @@ local function format_of(version)
     experts = "split",
     fit = fit_for(version),
     outputs = function(about, scheme) return outputs_of(scheme, about.shape, version, true) end,
+    remark = function(layers)
+      for _, layer in layers do
+        if not layer.scheme.symmetric then
+          return "vLLM reads symmetric codes of it alone (--scheme sym, symmetric = true)"
+        end
+      end
+    end,
     config = function(made) return { { "quantization_config", described(made, version) } } end,
     files = function(made)
       return { { "quantize_config.json",

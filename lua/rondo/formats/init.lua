@@ -15,6 +15,7 @@
 --   bias(scheme)  the dtype of a quantized layer's bias; without it biases stay as they are
 --   check(layers) -> nil, or what is wrong with the layers taken together; layers: the iterator
 --             plan.layers
+--   remark(layers) -> nil, or what a user should know of them, for a warning
 --   metadata  what the files' __metadata__ call the format, where it is not the source's or "pt"
 --   config(plan) -> list of { key, value }: members of config.json; value: for rondo.json, or a
 --             function (margin, emit) that writes it

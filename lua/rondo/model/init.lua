@@ -104,13 +104,23 @@ local function ambiguous(self, name, found)
     text.path(self.path), candidates_text(found)), "usage", true
 end
 
+-- " (...)" for a name, or the end of one, whose weight is stored quantized.
+local function quantized_as(self, name)
+  for _, record in ipairs(hidden[self].records or {}) do
+    local weight = record.weight
+    if weight == name or weight:sub(-#name - 1) == "." .. name then
+      return (": it is quantized; model:layer(%q).weight dequantizes it"):format(record.name)
+    end
+  end
+end
+
 -- The full name of a tensor, or nil, message, code, and whether several fit.
 local function resolve(self, name)
   local full, found = self.checkpoint:resolve(name)
   if full then return full end
   if #found > 0 then return ambiguous(self, name, found) end
   return nil, ("no tensor %s in %s%s"):format(text.quote(name), text.path(self.path),
-    shared_with(self, name) or did_you_mean(self, name)), "usage", false
+    shared_with(self, name) or quantized_as(self, name) or did_you_mean(self, name)), "usage", false
 end
 
 -- Whether a module of that name is there: a tensor whose name, or the end of it, is the same but
@@ -302,7 +312,7 @@ end
 local function tensor_field(self, name)
   local full, message, _, several = resolve(self, name)
   if not full then
-    if not several and has_module(self, name) then return nil end
+    if not several and has_module(self, name) and not quantized_as(self, name) then return nil end
     local hint = name:find(".", 1, true) and "" or (" (fields: %s)"):format(known_fields())
     error(message .. hint, 3)
   end

@@ -1,0 +1,121 @@
+-- Layers that a format has no place for: errors, fallbacks, and what plan, report, warnings and
+-- config.json say of them.
+
+local command = require "spec.support.command"
+local json = require "rondo.json"
+local models = require "spec.support.models"
+local quantized = require "spec.support.quantized"
+local rondo = require "rondo"
+local shell = require "spec.support.shell"
+
+local int4 = rondo.int4 { group_size = 32 }
+
+-- Layers of 64 and of 44 inputs, the second of which take no groups of 32.
+local good, odd = "model.layers.0.self_attn.o_proj", "model.layers.0.mlp.down_proj"
+local folder = quantized.model({ [good] = quantized.weight(16, 64, 1, "bf16"),
+                                 [odd] = quantized.weight(16, 44, 2, "bf16") }, "bf16")
+local model = assert(rondo.open(folder))
+
+local function rows(made)
+  local list = {}
+  for _, row in ipairs(made.rows) do list[row.name] = row end
+  return list
+end
+
+local function recipe(fields)
+  fields[1], fields.otherwise = { "*_proj.weight", fields[1] or int4 }, rondo.keep
+  return rondo.recipe(fields)
+end
+
+local function plan(fields, given)
+  local o = { format = "compressed-tensors", recipe = recipe(fields) }
+  for name, value in pairs(given or {}) do o[name] = value end
+  return rondo.plan(model, o)
+end
+
+describe("a layer that a format has no place for", function()
+  it("is an error that names tensor, rule, scheme and reason", function()
+    local fine, message = pcall(plan, {})
+    assert.is_false(fine)
+    for _, text in ipairs { odd .. ".weight", "rule *_proj.weight", tostring(int4),
+                            "its 44 inputs are no multiple of the group size 32" } do
+      assert.truthy(message:find(text, 1, true), message)
+    end
+  end)
+
+  it("is kept where the recipe or the caller says so", function()
+    for _, made in ipairs { assert(plan { fallback = rondo.keep }),
+                            assert(plan({}, { fallback = "keep" })) } do
+      local row = rows(made)[odd .. ".weight"]
+      assert.equal("copy", row.action)
+      assert.equal("*_proj.weight (keep instead: its 44 inputs are no multiple of the group size "
+                   .. "32)", row.rule)
+      assert.equal(1, made.totals.fallbacks)
+      assert.equal("quantize", rows(made)[good .. ".weight"].action)
+    end
+  end)
+
+  it("gets the first scheme of a list that fits", function()
+    local made = assert(plan { fallback = { rondo.int4 { group_size = 48 }, rondo.int8,
+                                            rondo.keep } })
+    assert.equal("int8 sym row scale bf16", rows(made)[odd .. ".weight"].scheme)
+    local fine, message = pcall(plan, { fallback = { rondo.int4 { group_size = 48 } } })
+    assert.is_false(fine)
+    assert.truthy(message:find(odd, 1, true))
+  end)
+
+  it("is told in summary, report and the command's last lines", function()
+    local made = assert(plan { fallback = "keep" })
+    assert.truthy(tostring(made):find("compressed-tensors has no place for 1 tensor", 1, true))
+    local out = models.temporary() .. "/out"
+    local code, text = command.run { "quantize", folder, out, "--format",
+                                     "compressed-tensors", "--fallback", "keep" }
+    assert.equal(0, code)
+    assert.truthy(text:find("compressed-tensors has no place for 1 tensor", 1, true), text)
+    local report = assert(json.decode(shell.read_file(out .. "/rondo-report.json")))
+    assert.same({ { tensor = odd .. ".weight", rule = "linear layer (keep instead: its 44 inputs "
+      .. "are no multiple of the group size 32)" } }, report.fallbacks)
+    local config = assert(json.decode(shell.read_file(out .. "/config.json")))
+    assert.same({ "lm_head", odd }, config.quantization_config.ignore)
+  end)
+
+  it("does not matter before policy and revise have spoken", function()
+    local revised = assert(plan { revise = function(_, layer)
+      if layer.shape[2] % 32 ~= 0 then return rondo.int8 end
+    end })
+    assert.equal("int8 sym row scale bf16", rows(revised)[odd .. ".weight"].scheme)
+    assert.equal(0, revised.totals.fallbacks)
+    local budget = rondo.policy.budget { bits = 9, choices = { rondo.int4 { group_size = 4 },
+                                                               rondo.int8 } }
+    local made = assert(plan { rondo.int4 { group_size = 48 }, policy = budget })
+    assert.equal(2, made.totals.quantized)
+  end)
+end)
+
+describe("a format that has no place for any layer", function()
+  it("leaves the configuration alone and warns of the reason", function()
+    local out = models.temporary() .. "/out"
+    local code, text, err = command.run { "quantize", folder, out, "--format", "awq", "--bits",
+                                          "8", "--fallback", "keep" }
+    assert.equal(0, code)
+    assert.truthy(err:find("nothing is quantized: awq has no place for any of 2 tensors", 1, true),
+                  err)
+    assert.truthy(text:find("nothing quantized", 1, true))
+    local config = assert(json.decode(shell.read_file(out .. "/config.json")))
+    assert.is_nil(config.quantization_config)
+    assert.is_nil(rondo.open(out).quantization)
+  end)
+end)
+
+describe("a quantized model", function()
+  it("says where the weight of a layer is that stands nowhere under its name", function()
+    local out = models.temporary() .. "/out"
+    assert(rondo.quantize(model, out, { format = "compressed-tensors", fallback = "keep",
+                                        recipe = recipe {} }))
+    local opened = assert(rondo.open(out))
+    local _, message = opened:tensor(good .. ".weight")
+    assert.truthy(message:find(('it is quantized; model:layer("%s").weight dequantizes it')
+      :format(good), 1, true), message)
+    assert.is_false(pcall(function() return opened["o_proj.weight"] end))
+  end)
+end)
