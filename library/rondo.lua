@@ -205,6 +205,7 @@ function quantized:error(weight) end
 ---Layers, tensors, weights, bits_per_weight, bytes_before, bytes_after, mse, relative_error,
 ---snr_db.
 ---@field totals table
+---@field fallbacks table[] { tensor, rule } of what the format has no place for as rules want it
 ---@field copied_files string[] files of the model's folder that went along
 ---@field left_files string[] those that did not
 
