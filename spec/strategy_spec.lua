@@ -404,6 +404,27 @@ describe("a strategy", function()
       importance = importance:clone() })
   end)
 
+  it("is another where another was made, of the same function", function()
+    local function run(weight, scheme, options) return scheme:ratios(weight, options.low) end
+    local a = rondo.strategy("mine", { low = 0.5 }, run)
+    local b = rondo.strategy("mine", { low = 0.75 }, run)
+    assert.is_true(rondo.int4 { clip = a } ~= rondo.int4 { clip = b })
+    assert.equal(0.5, rondo.int4 { clip = a }.clip.options.low)
+    assert.equal(0.75, rondo.int4 { clip = b }.clip.options.low)
+    assert.is_true(rondo.int4 { clip = b { low = 0.5 } } == rondo.int4 { clip = { b, low = 0.5 } })
+  end)
+
+  it("is changed by nobody, not by itself either", function()
+    clip.grid.options.steps = 1
+    assert.equal(40, clip.grid.options.steps)
+    local greedy = rondo.strategy("greedy", { low = 0.5 }, function(weight, scheme, options)
+      options.low = options.low / 2
+      return scheme:ratios(weight, 1)
+    end)
+    rondo.int4 { clip = greedy }:quantize(rondo.randn({ 2, 128 }, 1))
+    assert.equal(0.5, greedy.options.low)
+  end)
+
   it("keeps what options given later do not change", function()
     local options = clip.golden { low = 0.2, rounds = 3 } { high = 0.9 }.options
     assert.same({ low = 0.2, high = 0.9, rounds = 3 }, options)

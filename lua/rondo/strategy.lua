@@ -83,9 +83,17 @@ function Strategy.__call(self, given)
   return but_for(self, given or {}, 2)
 end
 
+-- A copy, so that nobody changes the strategy.
+local function options_of(parts)
+  local copy = {}
+  for option, value in pairs(parts.options) do copy[option] = value end
+  return copy
+end
+
 function Strategy.__index(self, key)
   local parts = parts_of[self]
-  if key == "name" or key == "options" then return parts[key] end
+  if key == "name" then return parts.name end
+  if key == "options" then return options_of(parts) end
   error(("a strategy has no field '%s'"):format(tostring(key)), 2)
 end
 
@@ -106,11 +114,12 @@ local function options_text(parts)
   return table.concat(list, ", ")
 end
 
--- "grid", or { "grid", steps = 20 }; what was not given to rondo by name has its address, too.
+-- "grid", or { "grid", steps = 20 }; what was not given to rondo by name has an address, too: that
+-- of the description, which strategies have in common if they differ in options alone.
 function Strategy.__tostring(self)
   local parts, given = parts_of[self], options_text(parts_of[self])
   local own = not built_in[parts.name] or strategy.named(parts.name).run ~= parts.run
-  local name = own and ("%s %p"):format(parts.name, parts.run) or parts.name
+  local name = own and ("%s %p"):format(parts.name, parts.description) or parts.name
   if given == "" then return ("%q"):format(name) end
   return ("{ %q, %s }"):format(name, given)
 end
@@ -217,7 +226,7 @@ end
 -- everything away, is as bad as it is: its losses are not less than those of no clipping.
 local function answer_of(parts, weight, scheme, shape, of_what)
   local where = "clip " .. parts.name .. (of_what and ": " .. of_what or "")
-  local first, zeros = blame(where, parts.run, weight, scheme, parts.options)
+  local first, zeros = blame(where, parts.run, weight, scheme, options_of(parts))
   local what = zeros and "scales" or "ratios"
   first = check_answer(where, what, first, shape):to("f32"):contiguous()
   local good = first:abs():lt(math.huge)
