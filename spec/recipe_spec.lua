@@ -234,6 +234,14 @@ describe("the rules of a recipe", function()
       ["unknown option 'otherwize'"] = { otherwize = keep },
       ["otherwise must be a scheme"] = { otherwise = "keep" },
       ["options and rules belong together"] = { options = {} },
+      ["rule 1: { pattern, scheme }, a function or a recipe is expected, not a nil"] =
+        { nil, { "a", keep } },
+      ["option 'bits' must be described as { kind"] =
+        { options = { bits = 4 }, rules = function() end },
+      ["option 'bits' must be described"] =
+        { options = { bits = { kind = "whole" } }, rules = function() end },
+      ["option 'bits' has a default that is not an integer at most 6: 8"] =
+        { options = { bits = { kind = "integer", max = 6, default = 8 } }, rules = function() end },
     } do
       local message = refused(rondo.recipe, rules)
       assert.truthy(message:find(text, 1, true), message)

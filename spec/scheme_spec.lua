@@ -43,6 +43,7 @@ describe("a scheme", function()
     assert.is_true(int4 { group_size = { 1, 32 } } == int4 { group_size = 32 })
     assert.is_true(int4 { group_size = { 32, 1 } } == int4 { group_size = 32, group_dim = 0 })
     assert.is_false(int4 == rondo.int3)
+    assert.is_true(int4 { p = 3 } == int4 { p = 3.0 })
     assert.is_false(int4 { ratio = 0.9 } == int4)
   end)
 
@@ -124,5 +125,20 @@ describe("a scheme", function()
       assert.is_false(good)
       assert.truthy(message:find(text, 1, true), message)
     end
+  end)
+
+  it("points at the line that asks for what makes no sense", function()
+    local line
+    local function ask()
+      line = debug.getinfo(1, "l").currentline + 1
+      local made = int4 { full_range = true, symmetric = false }
+      return made
+    end
+    local function caller()
+      local made = ask()
+      return made
+    end
+    local _, message = pcall(caller)
+    assert.equal(line, tonumber(message:match "^[^:]*:(%d+):"), message)
   end)
 end)

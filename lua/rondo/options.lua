@@ -3,7 +3,8 @@
 --
 -- A description is a table from option name to
 --   { kind = "integer", min =, max =, default = }    whole numbers
---   { kind = "number", above = | min =, max = }      any finite number; `above` is exclusive
+--   { kind = "number", above = | min =, max = }      any finite number; `above` is exclusive;
+--                                                    a float where the default is one
 --   { kind = "boolean" }  { kind = "string" }  { kind = "table" }  { kind = "tensor" }
 --   { kind = "choice", choices = { ... } }           one of these strings
 --   { kind = "custom", check = f, says = "..." }     f(value) is the value to use, nil if unfit
@@ -42,7 +43,8 @@ end
 
 function kinds.number(rule, value)
   local finite = type(value) == "number" and math.abs(value) < math.huge
-  if finite and in_range(rule, value) then return value end
+  if not finite or not in_range(rule, value) then return nil end
+  return math.type(rule.default) == "float" and value + 0.0 or value
 end
 
 function kinds.boolean(_, value)
@@ -85,6 +87,27 @@ local function shown(value)
   if type(value) == "string" then return string.format("%q", value) end
   if type(value) == "number" then return tostring(value) end
   return type(value) == "boolean" and tostring(value) or "a " .. type(value)
+end
+
+-- What is wrong with the description of an option, or nil.
+local function fault_of(rule)
+  if type(rule) ~= "table" or not kinds[rule.kind] then
+    return "must be described as { kind = ..., default = ... }; kinds: " .. sorted_names(kinds)
+  elseif rule.kind == "choice" and type(rule.choices) ~= "table" then
+    return "needs choices, a list of strings"
+  elseif rule.kind == "custom" and type(rule.check) ~= "function" then
+    return "needs check, a function"
+  elseif rule.default ~= nil and kinds[rule.kind](rule, rule.default) == nil then
+    return ("has a default that is not %s: %s"):format(expectation(rule), shown(rule.default))
+  end
+end
+
+--- Raises unless each option is described as above, as where others than rondo describe them.
+function options.check_description(where, description, level)
+  for name, rule in pairs(description) do
+    local fault = fault_of(rule)
+    if fault then error(("%s: option '%s' %s"):format(where, tostring(name), fault), level + 1) end
+  end
 end
 
 --- Checks the value of one option and gives the value to use; raises otherwise.

@@ -60,7 +60,7 @@ local shared = {
   -- layer: the ratio of rondo.stream.search_ratios with the least squared error over the whole
   -- layer; the others are strategies, see rondo.strategy. Their objective: importance * |error|^p.
   importance = { kind = "tensor" }, -- one value for each column
-  p = { kind = "number", above = 0, default = 2 },
+  p = { kind = "number", above = 0, default = 2.0 },
   ratio = { kind = "number", above = 0, max = 1, default = 1.0 }, -- a clip ratio that is known
   scale = { kind = "choice", choices = { "f32", "f16", "bf16", "e4m3", "e8m0" }, default = "f32" },
   tensor_scale = { kind = "custom", check = check_tensor_scale, default = false,
@@ -194,12 +194,12 @@ local grid_types = { positive = "positive", float = "affine" }
 local function make(type_name, given, level)
   local data_type, bits, description = table.unpack(types[type_name], 1, 3)
   if data_type == "keep" and next(given) ~= nil then
-    error("keep takes no options: the tensor stays as it is", level + 1)
+    error("keep takes no options: the tensor stays as it is", level)
   end
   local o = options.check(type_name, given, description, level)
   for name in pairs(given) do given[name] = o[name] end
   local wrong = bits and conflict(bits, o, given)
-  if wrong then error(type_name .. ": " .. wrong, level + 1) end
+  if wrong then error(type_name .. ": " .. wrong, level) end
   given = normal(given, description)
   local text = text_of(type_name, given)
   if known[text] then return known[text] end

@@ -154,11 +154,13 @@ local said = {
 local head = { name = { kind = "string" }, options = { kind = "table" },
                rules = { kind = "custom", says = "a function", check = is_callable } }
 
--- Splits a table into its list of rules and its named fields.
+-- Splits a table into its list of rules, of n, and its named fields. A rule that is nil (a variable
+-- that nobody has set) must not hide those behind it.
 local function split(given)
-  local list, fields = {}, {}
+  local list, fields = { n = 0 }, {}
   for key, value in pairs(given) do
-    if math.type(key) == "integer" then list[key] = value else fields[key] = value end
+    local is_rule = math.type(key) == "integer" and key > 0
+    if is_rule then list[key], list.n = value, math.max(list.n, key) else fields[key] = value end
   end
   return list, fields
 end
@@ -169,7 +171,8 @@ local function read_body(where, list, fields)
   for i, step in ipairs(body.transform or {}) do
     step[2].name = ("%s: %s"):format(where, step[2].name or "transform " .. i)
   end
-  for i, item in ipairs(list) do
+  for i = 1, list.n do
+    local item = list[i]
     if recipe.is(item) then
       local inner = recipe.body(item)
       table.move(inner.rules, 1, #inner.rules, #rules + 1, rules)
@@ -217,10 +220,11 @@ function recipe.new(given, level)
   end
   if (about.options == nil) ~= (about.rules == nil) then
     error("recipe: options and rules belong together: rules = function (options) ... end", level)
-  elseif about.rules and (next(fields) or next(list)) then
+  elseif about.rules and (next(fields) or list.n > 0) then
     error("recipe: with options, all but the name is what the function rules returns", level)
   end
   about.where = where_of(about.name)
+  if about.options then options.check_description(about.where, about.options, level) end
   if not about.rules then
     about.body = raised_at(level, read_body, about.where, list, fields)
   end
