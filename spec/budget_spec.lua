@@ -199,6 +199,20 @@ describe("a budget", function()
       { bits = 6.7, choices = two }, true)))
   end)
 
+  it("leaves fixed rules alone whose schemes the format has no place for", function()
+    local unfit = int4 { group_size = 96 } -- divides no row
+    local recipe = rondo.recipe { { "layers.0.b_proj", unfit, fixed = true },
+      { "*_proj.weight", unfit }, otherwise = rondo.keep, fallback = int8,
+      policy = rondo.policy.budget { bits = 7.5, choices = { int4 { group_size = 32 }, int8 } } }
+    local made = assert(rondo.plan(mixed(), { recipe = recipe, format = "compressed-tensors" }))
+    local found = {}
+    for _, row in ipairs(made.rows) do found[row.name] = row end
+    assert.matches("^int8 sym row", found["layers.0.b_proj.weight"].scheme)
+    assert.matches("^layers.0.b_proj %(fixed%) %(int8", found["layers.0.b_proj.weight"].rule)
+    assert.matches("^int4 sym g32", found["layers.1.a_proj.weight"].scheme)
+    assert.equal("budget", found["layers.1.a_proj.weight"].rule)
+  end)
+
   it("says what cannot be", function()
     for text, given in pairs {
       ["either bits or bytes is needed"] = { choices = choices },

@@ -9,10 +9,11 @@
 -- plan.units: the same layers in lists of those that engines fuse, which get one scheme; all alone
 -- where the recipe says fused = false
 -- plan.fixed: the layers of fixed rules, likewise; they stay as they are
--- plan.bytes(entry, scheme): the bytes of that layer's tensors, packed: codes, scales, zero points
--- plan.total(): the bytes of all weight files as things stand, the layers packed
+-- plan.bytes(entry, scheme): the bytes of that layer's tensors: codes, scales, zero points
+-- plan.total(): the bytes of all weight files as things stand
 --
--- Sizes are those of the packed format, whatever the plan writes: "fake" files do not get smaller.
+-- Sizes are those of the format that the plan writes; of the packed one for "fake", whose files do
+-- not get smaller. A scheme that it has no place for counts as what the recipe falls back to.
 
 local policy = {}
 
