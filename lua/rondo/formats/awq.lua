@@ -88,9 +88,8 @@ end
 
 --- See rondo.formats.
 function awq.config(made)
-  local most, kept = read.most_common(made), {}
+  local most, kept = read.most_common(made), read.kept(made)
   local size = most and most.group_size or 128
-  for path in require("rondo.plan").kept(made) do kept[#kept + 1] = path end
   return { { "quantization_config", json.object {
     { "quant_method", "awq" }, { "bits", 4 }, { "group_size", size == "row" and -1 or size },
     { "zero_point", true }, { "version", "gemm" },

@@ -168,8 +168,7 @@ end
 
 --- See rondo.formats.
 function bitsandbytes.config(made)
-  local most, kept = read.most_common(made) or scheme_of.types.nf4 { group_size = 64 }, {}
-  for path in require("rondo.plan").kept(made) do kept[#kept + 1] = path end
+  local most = read.most_common(made) or scheme_of.types.nf4 { group_size = 64 }
   local four = most.data_type ~= "int"
   return { { "quantization_config", json.object {
     { "quant_method", "bitsandbytes" }, { "load_in_4bit", four }, { "load_in_8bit", not four },
@@ -179,7 +178,7 @@ function bitsandbytes.config(made)
     { "bnb_4bit_compute_dtype", long_names[read.model_dtype(made.model.config)] },
     { "bnb_4bit_quant_storage", "uint8" }, { "llm_int8_threshold", 6.0 },
     { "llm_int8_has_fp16_weight", false }, { "llm_int8_enable_fp32_cpu_offload", false },
-    { "llm_int8_skip_modules", json.array(kept) },
+    { "llm_int8_skip_modules", json.array(read.kept(made)) },
   } } }
 end
 

@@ -236,12 +236,6 @@ local function config_group(group, single, formats, wanted)
   return json.object(fields)
 end
 
-local function kept(made)
-  local paths = {}
-  for path in require("rondo.plan").kept(made) do paths[#paths + 1] = path end
-  return json.array(paths)
-end
-
 --- See rondo.formats.
 function compressed.config(made)
   local groups, described, seen, formats = groups_of(made), {}, {}, 0
@@ -256,7 +250,7 @@ function compressed.config(made)
   return { { "quantization_config", json.object {
     { "quant_method", "compressed-tensors" }, { "format", format },
     { "quantization_status", "compressed" }, { "global_compression_ratio", json.null },
-    { "kv_cache_scheme", json.null }, { "ignore", kept(made) },
+    { "kv_cache_scheme", json.null }, { "ignore", json.array(read.kept(made)) },
     { "config_groups", json.object(described) },
   } } }
 end

@@ -44,12 +44,6 @@ end
 
 -- ---- Configuration ----
 
-local function kept(made)
-  local paths = {}
-  for path in require("rondo.plan").kept(made) do paths[#paths + 1] = path end
-  return json.array(paths)
-end
-
 local function producer()
   return json.object { { "name", "rondo" }, { "version", core.version } }
 end
@@ -63,7 +57,7 @@ function modelopt.config(made)
   }
   return { { "quantization_config", json.object {
     { "quant_method", "modelopt" }, { "quant_algo", "W4A16_NVFP4" }, { "producer", producer() },
-    { "kv_cache_scheme", json.null }, { "ignore", kept(made) },
+    { "kv_cache_scheme", json.null }, { "ignore", json.array(read.kept(made)) },
     { "config_groups", json.object { { "group_0", group } } },
   } } }
 end
@@ -74,7 +68,7 @@ function modelopt.files(made)
     { "producer", producer() },
     { "quantization", json.object {
       { "quant_algo", "W4A16_NVFP4" }, { "kv_cache_quant_algo", json.null }, { "group_size", 16 },
-      { "exclude_modules", kept(made) },
+      { "exclude_modules", json.array(read.kept(made)) },
     } },
   }, { indent = 2 })
   return { { "hf_quant_config.json", text .. "\n" } }

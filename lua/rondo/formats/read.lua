@@ -1,5 +1,6 @@
--- formats.read: what the readers of formats share: looking at the tensors of a layer, and making
--- records of layers (rondo.formats) that the tensors themselves describe.
+-- formats.read: what formats share: reasons that they have no place for a layer, what a plan comes to
+-- for config.json; and for readers, looking at the tensors of a layer and making records of layers
+-- (rondo.formats) that the tensors themselves describe.
 
 local json = require "rondo.json"
 local shape_of = require "rondo.shape"
@@ -28,6 +29,13 @@ function read.most_common(made)
     if not most or count[s] > count[most] then most = s end
   end
   return most
+end
+
+--- The paths of the linear layers that a plan does not quantize.
+function read.kept(made)
+  local paths = {}
+  for path in require("rondo.plan").kept(made) do paths[#paths + 1] = path end
+  return paths
 end
 
 -- ---- Looking ----
