@@ -99,8 +99,10 @@ function rondo.compare(a, b) end
 ---{ 0.5, above = 0, max = 1 }, { 0.5, min = 0 }. Integers are at least 1 unless they say so
 ---@param run fun(weight: rondo.tensor, scheme: rondo.scheme, options: table): rondo.tensor
 ---@param refuse? fun(options: table): string? why options do not go together, if they do not
+---@param misfit? fun(scheme: rondo.scheme, options: table, cols: integer?): string? why there is
+---nothing to be found for weights of that scheme with rows of so many weights
 ---@return rondo.strategy
-function rondo.strategy(name, defaults, run, refuse) end
+function rondo.strategy(name, defaults, run, refuse, misfit) end
 
 ---The strategies that come with rondo: rondo.clip.grid { steps = 20 }.
 ---@class rondo.clip
@@ -1223,9 +1225,9 @@ function scheme:transposed() end
 function scheme:reference() end
 
 ---Why nothing can be quantized with this scheme, or nil.
----@param packed boolean whether the packed format is wanted
+---@param cols? integer of the weights; any, if absent
 ---@return string?
-function scheme:refusal(packed) end
+function scheme:refusal(cols) end
 
 ---Integers of 2 bits, in groups of 128.
 ---@type rondo.scheme

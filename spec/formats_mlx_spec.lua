@@ -120,4 +120,13 @@ describe("mlx", function()
     check(rondo.nf4 { group_size = 32 }, 8, 64, "mxfp4, mxfp8 or nvfp4")
     check(rondo.e2m1 { group_size = 32 }, 8, 64, "mxfp4, mxfp8 or nvfp4")
   end)
+
+  it("is asked for its scheme before the clip search is", function()
+    local path = quantized.layer
+    local model = quantized.model({ [path] = quantized.weight(8, 64, 5, "f32") }, "f32")
+    local good, message = pcall(quantized.quantize, model, "mlx",
+                                { [path] = rondo.int4 { group_size = 32, clip = "signed" } })
+    assert.is_false(good)
+    assert.truthy(message:find("clip signed: it is for symmetric integers", 1, true), message)
+  end)
 end)

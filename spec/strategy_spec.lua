@@ -260,11 +260,11 @@ describe("signed", function()
   end)
 
   it("is for symmetric integers", function()
-    local good, message = pcall(function()
+    refuses("clip signed: it is for symmetric integers of 2 bits", function()
       rondo.nf4 { clip = "signed" }:quantize(weights(2, 128, 1))
     end)
-    assert.is_false(good)
-    assert.truthy(message:find("symmetric integers of 2 bits", 1, true))
+    assert.truthy(rondo.scheme.from { type = "int1", clip = "signed" }:refusal())
+    assert.is_nil(rondo.int2 { clip = "signed" }:refusal())
   end)
 end)
 
@@ -304,11 +304,9 @@ describe("neighbours", function()
   end)
 
   it("has nothing to try among scales of f32", function()
-    local good, message = pcall(function()
+    refuses("clip neighbours: it is for scales of e4m3 or e8m0", function()
       rondo.int4 { clip = "neighbours" }:quantize(weights(2, 128, 1))
     end)
-    assert.is_false(good)
-    assert.truthy(message:find("scales of e4m3 or e8m0", 1, true))
   end)
 end)
 
@@ -333,11 +331,13 @@ describe("least_squares", function()
   it("makes symmetric integers better, and refuses groups that do not divide", function()
     local w, scheme = weights(8, 128, 25), rondo.int3 { group_size = 32 }
     assert.is_true(scheme { clip = "least_squares" }:loss(w) < scheme:loss(w))
-    local good, message = pcall(function()
-      scheme { group_size = 48, clip = "least_squares" }:quantize(w)
-    end)
-    assert.is_false(good)
-    assert.truthy(message:find("groups must run along the inputs and divide them", 1, true))
+    local search = scheme { clip = "least_squares" }
+    refuses("clip least_squares: 128 inputs are no multiple of the group size 48",
+            function() search { group_size = 48 }:quantize(w) end)
+    refuses("clip least_squares: it is for groups along the inputs",
+            function() search { group_dim = 0 }:quantize(w) end)
+    refuses("clip least_squares: it is for integers without zero points",
+            function() search { symmetric = false }:loss(w) end)
   end)
 end)
 
@@ -437,6 +437,24 @@ describe("a strategy", function()
     refuses("own: n must be an integer at least 0 and at most 3, not 4", own, { n = 4 })
     refuses("own: n must be at most m", own, { n = 3 })
     assert.equal(3, own { n = 3, m = 3 }.options.n)
+  end)
+
+  it("is asked whether it suits a scheme before anything is quantized", function()
+    local asked
+    local rows = rondo.strategy("rows", { most = 100 }, function() error "ran" end, nil,
+      function(scheme, options, cols)
+        asked = { scheme.type, options.most, cols }
+        if cols and cols > options.most then return "rows are too long" end
+      end)
+    refuses("clip rows: rows are too long", function()
+      rondo.int4 { clip = rows }:quantize(weights(2, 128, 1))
+    end)
+    assert.same({ "int4", 100, 128 }, asked)
+    assert.is_nil(rondo.int4 { clip = rows }:refusal())
+    refuses("clip rows: rows are too long", function()
+      rondo.int8 { clip = rows { most = 7 } }:losses(weights(2, 8, 1), { 1 })
+    end)
+    assert.same({ "int8", 7, 8 }, asked)
   end)
 
   it("checks its options", function()
@@ -565,6 +583,25 @@ describe("strategies over whole models", function()
     values[5][9] = expected[5][9]
     assert.is_true(values:eq(expected):all())
     w[5][9] = kept
+  end)
+
+  it("that do not suit the scheme are refused by plan and quantize, in one line", function()
+    local source, out = model(), models.temporary() .. "/out"
+    local function check(expected, ...)
+      for _, args in ipairs { { "plan", source.path, ... },
+                              { "quantize", source.path, out, ... } } do
+        local code, text, err = command.run(args)
+        assert.same({ 2, "" }, { code, text })
+        assert.truthy(err:find(expected, 1, true), err)
+        assert.truthy(err:find(name .. ".weight", 1, true), err)
+        assert.falsy(err:find "traceback")
+      end
+    end
+    check("clip signed: it is for symmetric integers", "--clip", "signed")
+    check("clip neighbours: it is for scales of e4m3", "--clip", "neighbours")
+    check("clip least_squares: it is for integers without", "--clip", "least_squares")
+    check("inputs are no multiple of the group size 48", "--clip", "least_squares", "--scheme",
+          "sym", "--group-size", "48")
   end)
 
   it("are an option of the command", function()

@@ -77,8 +77,8 @@ end
 -- @param defaults  its options with their defaults
 -- @param run       function (weight, scheme, options) -> ratios by group, or scales, zeros
 -- @param refuse    function (options) -> why they do not go together, or nil; may be absent
-function rondo.strategy(name, defaults, run, refuse)
-  return require("rondo.strategy").new(name, defaults, run, refuse)
+function rondo.strategy(name, defaults, run, refuse, misfit)
+  return require("rondo.strategy").new(name, defaults, run, refuse, misfit)
 end
 
 -- Modules that are fields, loaded when first used.

@@ -102,14 +102,19 @@ local function first_fit(format, about, schemes)
   return nil, reason
 end
 
+local function refuse(where, name, rule, scheme, reason)
+  error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), reason), 0)
+end
+
 -- What a rule's scheme comes to in the output's format, and the rule's text with a remark where it
 -- is another one.
 local function fitted(made, where, name, what, scheme, rule, shape, dtype)
   local o, about = made.options, about_layer(made, name, what, shape, dtype)
   local fit, reason = first_fit(made.format, about, { scheme, table.unpack(o.fallback) })
   if not fit then
-    error(("%s: %s (rule %s): %s: %s; a fallback would be taken instead (fallback = keep)"):format(
-      where, name, rule, tostring(scheme), reason), 0)
+    refuse(where, name, rule, scheme, reason .. (#o.fallback == 0
+      and "; a fallback would be taken instead: --fallback keep, fallback = rondo.keep in the recipe"
+      or "; no fallback fits either"))
   elseif reason then
     rule = ("%s (%s instead: %s)"):format(rule, fit:label(), reason)
     o.fallback_rules[rule] = true
@@ -132,14 +137,14 @@ local function decision_maker(made, where, open)
       return decision(o, record and "unpack" or "copy", rule)
     end
     if open then return decision(o, "quantize", rule, scheme, scheme) end
-    local refusal = scheme:refusal() or unfit_importance(scheme, what.transposed, shape)
-    if refusal then
-      error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), refusal), 0)
-    end
+    local wrong = unfit_importance(scheme, what.transposed, shape)
+    if wrong then refuse(where, name, rule, scheme, wrong) end
     scheme, rule = fitted(made, where, name, what, scheme, rule, shape, dtype)
     if scheme.type == "keep" then return decision(o, record and "unpack" or "copy", rule) end
     local cut = made.format.experts and #shape == 3 -- its pieces are turned
     local turned = what.transposed and not cut and scheme:transposed() or scheme
+    local refusal = turned:refusal(shape[what.transposed and #shape - 1 or #shape])
+    if refusal then refuse(where, name, rule, turned, refusal) end
     return decision(o, "quantize", rule, turned, scheme)
   end
 end

@@ -24,8 +24,8 @@ local function raise(where, weight, what, row, col, level)
                                                col), level + 1)
 end
 
-local function check_scheme(self, where, level)
-  local reason = self.type == "keep" and "it quantizes nothing" or self:refusal(false)
+local function check_scheme(self, where, matrix, level)
+  local reason = self.type == "keep" and "it quantizes nothing" or self:refusal(matrix.shape[2])
   if reason then error(("%s: %s: %s"):format(where, tostring(self), reason), level + 1) end
 end
 
@@ -43,12 +43,12 @@ end
 --         (how the scales are stored, see find in params.lua), scheme, shape; methods dequantize(),
 --         bits(), error(weight)
 function methods:quantize(weight)
-  check_scheme(self, "quantize", 2)
+  local matrix = quantized_tensor.matrix("quantize", weight, 2)
+  check_scheme(self, "quantize", matrix, 2)
   if self.bits > 8 then
     error(("quantize: %s: codes have at most 8 bits; scheme:loss works with more")
       :format(tostring(self)), 2)
   end
-  local matrix = quantized_tensor.matrix("quantize", weight, 2)
   local found = find(self, "quantize", matrix, 2)
   local o = params.given(self, matrix.shape[1], matrix.shape[2], found)
   o.codes = true
@@ -60,8 +60,8 @@ end
 --- The relative squared error of a weight under the scheme; see error of quantized tensors.
 function methods:loss(weight)
   if self.type == "keep" then return 0 end
-  check_scheme(self, "loss", 2)
   local matrix = quantized_tensor.matrix("loss", weight, 2)
+  check_scheme(self, "loss", matrix, 2)
   local found = find(self, "loss", matrix, 2)
   local o = params.given(self, matrix.shape[1], matrix.shape[2], found)
   o.sums = core.sums()
@@ -109,8 +109,8 @@ end
 --                groups, then the result has a third dimension with an error for each; or
 --                { scales, zeros } by group
 function methods:losses(weight, ratios)
-  check_scheme(self, "losses", 2)
   local matrix, given = quantized_tensor.matrix("losses", weight, 2), given_of(self, ratios)
+  check_scheme(self, "losses", matrix, 2)
   if not given then
     error("losses: ratios by group, a list of ratios, or { scales, zeros } are expected, not a "
       .. type(ratios), 2)

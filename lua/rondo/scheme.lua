@@ -313,33 +313,13 @@ end
 
 -- ---- What the core can do ----
 
-local packed_scales = { f32 = true, f16 = true, bf16 = true }
-
--- What the packed format has no place for, or nil.
-local function unpackable(self)
-  if type(self.group_size) == "table" or self.group_size == "tensor" then
-    return "the packed format has no scale for a " .. (self.group_size == "tensor" and
-      "whole tensor" or "block of " .. group_label(self.group_size))
-  elseif not packed_scales[self.scale] then
-    return ("scales of the packed format are f32, f16 or bf16, not %s"):format(self.scale)
-  elseif self.double then
-    return "the packed format has no double quantization of scales"
-  elseif self:zero_dtype() == "f32" then
-    return "zero points of the packed format are integers"
-  elseif self.type == "fp8" then
-    return "the packed format has no 8-bit floats"
-  elseif self.bits > 8 then
-    return ("packed codes have at most 8 bits, not %d"):format(self.bits)
-  end
-end
-
 --- Why nothing can be quantized with this scheme, or nil. The one place that knows.
--- @param packed  whether the packed format is wanted
-function methods:refusal(packed)
+-- @param cols  of the weights; nil: any
+function methods:refusal(cols)
   if self.bits > 8 and self.scale ~= "f32" then
     return ("scales of %d-bit codes are f32, not %s"):format(self.bits, self.scale)
   end
-  return packed and unpackable(self) or nil
+  return strategy.is(self.clip) and strategy.refusal(self.clip, self, cols) or nil
 end
 
 -- ---- The object ----

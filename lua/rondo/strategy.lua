@@ -26,7 +26,8 @@ local built_in = {}
 for _, name in ipairs(strategy.names) do built_in[name] = true end
 
 local Strategy = { __name = "rondo.strategy", __metatable = "locked" }
-local parts_of = setmetatable({}, { __mode = "k" }) -- { name, description, options, run, refuse }
+-- { name, description, options, run, refuse, misfit }
+local parts_of = setmetatable({}, { __mode = "k" })
 local of_function = setmetatable({}, { __mode = "k" })
 
 -- A rule of rondo.options from a default, or from { default, above =, min =, max = }.
@@ -55,7 +56,10 @@ end
 -- @param run       function (weight, scheme, options) -> ratios, or scales, zeros (a number: for
 --                  all groups); weight is a matrix, scheme does not clip
 -- @param refuse    function (options) -> why they do not go together, or nil; may be absent
-function strategy.new(name, defaults, run, refuse)
+-- @param misfit    function (scheme, options, cols) -> why there is nothing to be found for weights of
+--                  that scheme with rows of `cols` (nil: any), or nil; may be absent. It is asked
+--                  before anything is quantized, so that run sees only what fits
+function strategy.new(name, defaults, run, refuse, misfit)
   if type(name) ~= "string" or type(defaults) ~= "table" or type(run) ~= "function" then
     error("strategy: a name, a table of options with their defaults, and a function are expected",
           2)
@@ -63,7 +67,7 @@ function strategy.new(name, defaults, run, refuse)
   local description = {}
   for option, value in pairs(defaults) do description[option] = rule_of(option, value) end
   return make { name = name, description = description, run = run, refuse = refuse,
-                options = options.check(name, {}, description, 2) }
+                misfit = misfit, options = options.check(name, {}, description, 2) }
 end
 
 -- The strategy with other options; level: as for options.check.
@@ -76,7 +80,7 @@ local function but_for(self, given, level)
   local why = parts.refuse and parts.refuse(checked)
   if why then error(("%s: %s"):format(parts.name, why), math.max(level, 0)) end
   return make { name = parts.name, description = parts.description, run = parts.run,
-                refuse = parts.refuse, options = checked }
+                refuse = parts.refuse, misfit = parts.misfit, options = checked }
 end
 
 function Strategy.__call(self, given)
@@ -171,6 +175,15 @@ end
 
 strategy.says = "layer, " .. table.concat(strategy.names, ", ")
   .. ", a strategy, a function, or { one of these, options }"
+
+--- Why it finds nothing for a scheme, with its name in front, or nil.
+-- @param cols  of the weight; nil: any
+function strategy.refusal(self, scheme, cols)
+  local parts = parts_of[self]
+  local where = "clip " .. parts.name
+  local why = parts.misfit and blame(where, parts.misfit, scheme, parts.options, cols)
+  return why and ("%s: %s"):format(where, why)
+end
 
 --- Whether it wants to see the whole weight.
 function strategy.needs_whole(self)

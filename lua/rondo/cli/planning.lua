@@ -13,10 +13,13 @@ function planning.open(path)
   return model
 end
 
--- Whether an error was raised in the recipe's file, or for it with no place of its own.
-local function is_of_recipe(problem, path)
-  if type(problem) ~= "string" or problem == "interrupted" then return false end
-  return problem:sub(1, #path + 1) == path .. ":" or not problem:find "^[^\n:]*:%d+: "
+local limits = { interrupted = true, ["not enough memory"] = true }
+
+-- Whether an error is a user's: raised in the recipe's file, or with no place of its own, as what is
+-- said of options, layers and strategies.
+local function is_usage(problem, path)
+  if type(problem) ~= "string" or limits[problem] then return false end
+  return path and problem:sub(1, #path + 1) == path .. ":" or not problem:find "^[^\n:]*:%d+: "
 end
 
 --- Calls f(...), which makes or carries out a plan. What it raises about options or the recipe is
@@ -25,7 +28,7 @@ function planning.guarded(o, f, ...)
   local results = table.pack(xpcall(f, function(problem)
     local text = type(problem) == "string"
       and (problem:match "^plan: (.*)" or problem:match "^[^\n:]*:%d+: plan: (.*)")
-    if not text and o.recipe and is_of_recipe(problem, o.recipe) then return { usage = problem } end
+    if not text and is_usage(problem, o.recipe) then return { usage = problem } end
     if not text then return debug.traceback(tostring(problem), 2) end
     return { usage = text }
   end, ...))

@@ -4,15 +4,10 @@
 
 local strategy = require "rondo.strategy"
 
-local function refuse(text) error(text, 0) end
-
 -- The weight as groups [groups, size].
 local function in_groups(weight, scheme)
   local rows, cols = weight.shape[1], weight.shape[2]
   local size = scheme.group_size == "row" and cols or scheme.group_size
-  if math.type(size) ~= "integer" or scheme.group_dim == 0 or cols % size ~= 0 then
-    refuse("groups must run along the inputs and divide them")
-  end
   return weight:to("f32"):reshape { rows * cols // size, size }
 end
 
@@ -48,9 +43,6 @@ end
 
 return strategy.new("least_squares", { rounds = 5 }, function(weight, scheme, options)
   local affine = scheme:zero_dtype() == "f32"
-  if scheme.data_type ~= "int" or scheme:has_zero() and not affine then
-    refuse("integers with zero = \"float\" or without zero points are expected")
-  end
   local groups, start = in_groups(weight, scheme), scheme:quantize(weight)
   local best = strategy.best(weight, scheme, start.scales, start.zeros)
   local count, shape = groups.shape[1], start.scales.shape
@@ -63,4 +55,14 @@ return strategy.new("least_squares", { rounds = 5 }, function(weight, scheme, op
     best:try(scales:reshape(shape), biases and biases:reshape(shape))
   end
   return best.scales, best.zeros
+end, nil, function(scheme, _, cols)
+  local size = scheme.group_size
+  if scheme.data_type ~= "int" or scheme:zero_dtype() == "u8" then
+    return "it is for integers without zero points (--scheme sym, symmetric = true) or with "
+      .. "zero = \"float\""
+  elseif type(size) ~= "number" and size ~= "row" or scheme.group_dim == 0 then
+    return "it is for groups along the inputs"
+  elseif cols and type(size) == "number" and cols % size ~= 0 then
+    return ("%d inputs are no multiple of the group size %d"):format(cols, size)
+  end
 end)

@@ -25,12 +25,7 @@ local kinds = { e4m3 = e4m3_scales, e8m0 = e8m0_scales }
 return strategy.new("neighbours", {
   below = { 4, min = 0, max = 32 }, above = { 6, min = 0, max = 32 },
 }, function(weight, scheme, options)
-  local candidate = kinds[scheme.scale]
-  if not candidate then
-    error(("scales of e4m3 or e8m0 have neighbours worth trying, not of %s"):format(scheme.scale),
-          0)
-  end
-  local start = scheme:quantize(weight)
+  local candidate, start = kinds[scheme.scale], scheme:quantize(weight)
   local best = strategy.best(weight, scheme, start.scales, start.zeros)
   local below, above = options.below, options.above
   if scheme.scale == "e8m0" then below, above = math.min(below, 1), math.min(above, 1) end
@@ -38,4 +33,9 @@ return strategy.new("neighbours", {
     if step ~= 0 then best:try(candidate(start, step)) end
   end
   return best.scales, best.zeros
+end, nil, function(scheme)
+  if not kinds[scheme.scale] then
+    return ("it is for scales of e4m3 or e8m0 (rondo.nvfp4, mxfp4, mxfp8), not of %s"):format(
+      scheme.scale)
+  end
 end)

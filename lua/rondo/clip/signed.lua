@@ -7,9 +7,6 @@ local strategy = require "rondo.strategy"
 return strategy.new("signed", {
   low = { 0.8, above = 0, max = 1 }, steps = { 9, min = 1 },
 }, function(weight, scheme, options)
-  if scheme.data_type ~= "int" or not scheme.symmetric or scheme.bits < 2 then
-    error("symmetric integers of 2 bits and more have a code without a counterpart", 0)
-  end
   local plain = scheme { full_range = false }:quantize(weight).scales
   local full = scheme { full_range = true }:quantize(weight).scales
   local best = strategy.best(weight, scheme, scheme.full_range and full or plain)
@@ -19,4 +16,8 @@ return strategy.new("signed", {
     best:try(full * (1 - i * step))
   end
   return best.scales, best.zeros
+end, nil, function(scheme)
+  if scheme.data_type ~= "int" or not scheme.symmetric or scheme.bits < 2 then
+    return "it is for symmetric integers of 2 bits and more (--scheme sym, symmetric = true)"
+  end
 end)
