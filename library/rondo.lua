@@ -59,18 +59,20 @@ function rondo.compare(a, b) end
 ---@field bits? integer 1 to 16, packed to 8; default 4
 ---@field group_size? integer|"row" weights that share a scale; -1 or "row": a whole row; default 32
 ---@field scheme? "asym"|"sym" with or without a zero point; default "asym"
----@field dtype? "int"|"nf4"|"fp4"|"fp4_e2m1"|"fp4_e2m1_bnb"|"e2m1"|"fp8"|"mxfp4"|"mxfp8"|"nvfp4" the
----number grid; default "int". The last four are whole schemes, see rondo.fp8 and so on
+---the number grid; default "int". The last four are whole schemes, see rondo.fp8 and so on
+---@field dtype? "int"|"nf4"|"fp4"|"fp4_e2m1"|"fp4_e2m1_bnb"|"e2m1"|"fp8"|"mxfp4"|"mxfp8"|"nvfp4"
 ---@field group_dim? 0|1 groups along the inputs (1, default) or the outputs (0)
 ---@field full_range? boolean sym: scale by 2^(bits-1); default false
 ---@field quantile? number clip ratio in (0, 1]; default 1
 ---@field mse_search? boolean search the clip ratio of each layer; default false
 ---@field clip? string|rondo.strategy|function|table a search for clip ratios; default "none"
----@field format? string "fake" (dequantized weights, default), "packed", "compressed-tensors",
----"gptq", "gptq-v2", "awq", "mlx", "bitsandbytes", "fp8" or "modelopt"
+---"fake" (dequantized weights, default), "packed", "compressed-tensors", "gptq", "gptq-v2", "awq",
+---"mlx", "bitsandbytes", "fp8" or "modelopt"
+---@field format? string
 ---@field fallback? "keep"|rondo.scheme|rondo.scheme[] for layers that the format has no place for
----@field activations? "none"|"dynamic" compressed-tensors: what engines do to the inputs of int8 and
----fp8 layers: nothing, or quantize them as they come (default)
+---compressed-tensors: what engines do to the inputs of int8 and fp8 layers: nothing, or quantize
+---them as they come (default)
+---@field activations? "none"|"dynamic"
 ---@field config? table<string, table> by layer: { bits, group_size, scheme, quantile }
 ---@field exclude? string[] patterns of layers that are copied; default { "lm_head", routers }
 ---@field compression_dtype? "int8"|"int16"|"int32"|"int64" words of packed codes; default "int32"
@@ -156,8 +158,8 @@ rondo.clip.neighbours = nil
 ---@field codes rondo.tensor i8; u8 with zero points, and of fp8, where they are its bits; a matrix
 ---@field scales rondo.tensor f32, what codes are multiplied by
 ---@field zeros? rondo.tensor u8; with zero = "float" f32, the values of code 0
----@field stored? rondo.quantized.stored how the scales are stored; nil where a checkpoint has them
----quantized in turn
+---how the scales are stored; nil where a checkpoint has them quantized in turn
+---@field stored? rondo.quantized.stored
 ---@field scheme rondo.scheme
 ---@field shape integer[] of the weight
 local quantized = {}
@@ -165,8 +167,8 @@ local quantized = {}
 ---Scales as they are stored: in their type; over a factor, with tensor_scale; or quantized in turn,
 ---with double: then codes and a map, where there is one, stand for what scales are multiplied with.
 ---@class rondo.quantized.stored
----@field scales rondo.tensor f32: by group, values of the type that they are stored in; with double
----[groups of scales]
+---f32: by group, values of the type that they are stored in; with double [groups of scales]
+---@field scales rondo.tensor
 ---@field factor? number the tensor's own scale: scales * factor are those of the groups
 ---@field codes? rondo.tensor i8, or u8 on the dynamic map, [scales], row by row
 ---@field mean? number added to what codes and scales give; 0 without mean
@@ -294,8 +296,9 @@ function model:save(dir, options) end
 function model:map(f, options) end
 
 ---@class rondo.map.options
----@field by? "tensor"|"rows" "rows": the function gets some rows at a time and the first one's
----number, and must treat each row by itself; default "tensor"
+---"rows": the function gets some rows at a time and the first one's number, and must treat each row
+---by itself; default "tensor"
+---@field by? "tensor"|"rows"
 ---@field name? string what messages call the function; default "map"
 
 ---The model without the tensors whose names the function does not want.
@@ -1140,12 +1143,13 @@ function rondo.plot.heat(values, options) end
 ---Called with a table of options it gives another that differs in these:
 ---rondo.int4 { group_size = 64 }.
 ---@class rondo.scheme
----@field type string "int1" .. "int16", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1", "fp8" or
----"keep"
+---"int1" .. "int16", "nf4", "fp4", "fp4_e2m1", "fp4_e2m1_bnb", "e2m1", "fp8" or "keep"
+---@field type string
 ---@field data_type string "int", "fp8", or the codebook's name
 ---@field bits integer
----@field group_size integer|"row"|"tensor"|integer[] weights that share a scale, or a block
----{ output channels, input channels }; default 128, with 8 bits and more "row"
+---weights that share a scale, or a block { output channels, input channels }; default 128, with 8 bits
+---and more "row"
+---@field group_size integer|"row"|"tensor"|integer[]
 ---@field group_dim 0|1 groups run along the input (1, default) or the output channels
 ---@field symmetric boolean without a zero point; default true
 ---@field full_range boolean symmetric: scale by 2^(bits-1); default false
@@ -1158,8 +1162,8 @@ function rondo.plot.heat(values, options) end
 ---stored like the scale
 ---@field zero "integer"|"positive"|"float"
 ---@field tensor_scale boolean scales of e4m3 are multiplied by one of the tensor's own; default false
----@field double table? the scales quantized in turn: { bits, group_size, mean, map }, map "int" or
----"dynamic"
+---the scales quantized in turn: { bits, group_size, mean, map }, map "int" or "dynamic"
+---@field double table?
 ---@field importance rondo.tensor? a value for each column: the weight of its errors
 ---@field p number the errors' norm, for searches; default 2
 ---@field grid userdata the number grid
@@ -1345,8 +1349,8 @@ function rondo.recipe(rules) end
 ---@class rondo.recipe.layer
 ---@field name string the module's path; of a tensor that is no layer's, its name
 ---@field tensor_name string
----@field kind string q, k, v, o, gate, up, down, linear, expert, router, head, embedding, norm,
----bias or other
+---q, k, v, o, gate, up, down, linear, expert, router, head, embedding, norm, bias or other
+---@field kind string
 ---@field part string? q, k, v, o, gate, up or down, of experts, too
 ---@field shape integer[]
 ---@field rank integer

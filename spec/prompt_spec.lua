@@ -341,6 +341,21 @@ describe("the documentation", function()
     end
   end)
 
+  it("loses no line of the annotations", function()
+    local texts = {}
+    for _, list in ipairs { known.functions, known.values, known.classes } do
+      for _, entry in ipairs(list) do
+        table.move(entry.text, 1, #entry.text, #texts + 1, texts)
+        for _, field in ipairs(entry.fields or {}) do texts[#texts + 1] = field.text end
+      end
+    end
+    local all, lost = table.concat(texts, "\n"), {}
+    for text in require("rondo.library"):gmatch "\n%-%-%-([^@\n][^\n]*)" do
+      if not all:find(text, 1, true) then lost[#lost + 1] = text end
+    end
+    assert.same({}, lost)
+  end)
+
   it("has nothing that is not there", function()
     for _, entry in ipairs(known.functions) do
       if not entry.class then
