@@ -1147,8 +1147,8 @@ function rondo.plot.heat(values, options) end
 ---@field type string
 ---@field data_type string "int", "fp8", or the codebook's name
 ---@field bits integer
----weights that share a scale, or a block { output channels, input channels }; default 128, with 8 bits
----and more "row"
+---weights that share a scale, or a block { output channels, input channels }; default 128, with 8
+---bits and more "row"
 ---@field group_size integer|"row"|"tensor"|integer[]
 ---@field group_dim 0|1 groups run along the input (1, default) or the output channels
 ---@field symmetric boolean without a zero point; default true
