@@ -1,5 +1,5 @@
--- formats.read: what formats share: reasons that they have no place for a layer, what a plan comes to
--- for config.json; and for readers, looking at the tensors of a layer and making records of layers
+-- formats.read: what formats share: reasons that they have no place for a layer, what a plan comes
+-- to for config.json; and for readers, looking at the tensors of a layer and making records of layers
 -- (rondo.formats) that the tensors themselves describe.
 
 local json = require "rondo.json"
