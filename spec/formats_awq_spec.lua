@@ -79,8 +79,8 @@ describe("awq", function()
     local function check(...) quantized.check_refusal("awq", ...) end
     check(rondo.int4 { group_size = 32 }, 20, 64, "20 outputs", "8")
     check(rondo.int4 { group_size = 32 }, 16, 48, "48 inputs", "32")
-    check(rondo.int8, 16, 64, "4 bits")
-    check(rondo.nf4 { group_size = 32 }, 16, 64, "4 bits")
+    check(rondo.int8, 16, 64, "4 bits: rondo.int4, --bits 4")
+    check(rondo.nf4 { group_size = 32 }, 16, 64, "4 bits: rondo.int4, --bits 4")
     check(rondo.int4 { group_size = 32, scale = "bf16" }, 16, 64, "f16, not bf16")
   end)
 

@@ -74,7 +74,7 @@ describe("fp8", function()
     local function check(...) quantized.check_refusal("fp8", ...) end
     check(rondo.fp8 { group_size = "tensor" }, 8, 64, "{ 128, 128 }")
     check(rondo.fp8 { group_size = { 64, 128 } }, 8, 64, "{ 128, 128 }")
-    check(rondo.int8, 8, 64, "fp8 alone")
+    check(rondo.int8, 8, 64, "fp8 holds 8-bit floats alone: rondo.fp8, --dtype fp8")
     check(rondo.fp8 { group_size = { 128, 128 }, scale = "bf16" }, 8, 64, "not bf16")
   end)
 

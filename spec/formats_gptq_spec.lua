@@ -132,11 +132,11 @@ describe("gptq", function()
   it("refuses what it has no place for", function()
     for _, format in ipairs(names) do
       local function check(...) quantized.check_refusal(format, ...) end
-      check(rondo.int4 { group_size = 32 }, 32, 172, "32x172")
-      check(rondo.int4 { group_size = 32 }, 20, 64, "20x64")
-      check(rondo.int4 { group_size = 48 }, 32, 64, "64", "48")
-      check(rondo.int3 { group_size = 32 }, 32, 64, "2, 4 or 8 bits")
-      check(rondo.nf4 { group_size = 32 }, 32, 64, "2, 4 or 8 bits")
+      check(rondo.int4 { group_size = 32 }, 32, 172, "172 inputs are no multiple of 8")
+      check(rondo.int4 { group_size = 32 }, 20, 64, "20 outputs are no multiple of 8")
+      check(rondo.int4 { group_size = 48 }, 32, 64, "64 inputs", "size 48")
+      check(rondo.int3 { group_size = 32 }, 32, 64, "2, 4 or 8 bits: rondo.int4, --bits 4")
+      check(rondo.nf4 { group_size = 32 }, 32, 64, "2, 4 or 8 bits: rondo.int4, --bits 4")
       check(rondo.int4 { group_size = 32, scale = "bf16" }, 32, 64, "f16, not bf16")
       check(rondo.int4 { group_size = { 8, 8 } }, 32, 64, "along the inputs")
     end

@@ -23,24 +23,24 @@ local ORDER = { 0, 2, 4, 6, 1, 3, 5, 7 } -- the output whose code each field of 
 local function misfit(scheme, shape)
   local size = scheme.group_size
   if scheme.data_type ~= "int" or scheme.bits ~= 4 then
-    return "its codes are integers of 4 bits"
+    return "awq holds integers of 4 bits: rondo.int4, --bits 4"
   elseif type(size) ~= "number" and size ~= "row" or scheme.group_dim == 0 then
-    return "its groups run along the inputs"
+    return "groups of awq run along the inputs: group_size = 128 or \"row\", group_dim = 1"
   elseif scheme.double or scheme.zero == "float" then
-    return "its scales are f16, its zero points integers"
+    return "scales of awq are f16, its zero points integers: leave double and zero out"
   elseif scheme.scale ~= "f32" and scheme.scale ~= "f16" then
-    return ("its scales are f16, not %s"):format(scheme.scale)
+    return ("scales of awq are f16, not %s: leave scale out"):format(scheme.scale)
   elseif shape[1] % 8 ~= 0 then
-    return ("its %d outputs are no multiple of 8, the codes of a word"):format(shape[1])
+    return ("%d outputs are no multiple of 8, the codes of a word"):format(shape[1])
   elseif size ~= "row" and shape[2] % size ~= 0 then
-    return ("its %d inputs are no multiple of the group size %d"):format(shape[2], size)
+    return ("%d inputs are no multiple of the group size %d"):format(shape[2], size)
   end
 end
 
 --- See rondo.formats.
 function awq.fit(scheme, about)
   local reason = read.no_linear(about)
-    or about.kind == "lm_head" and "engines never look for a quantized lm_head in it"
+    or about.kind == "lm_head" and "engines never look for a quantized lm_head in awq"
     or misfit(scheme, about.shape)
   if reason then return nil, reason end
   return scheme { scale = "f16" }

@@ -44,25 +44,28 @@ local maps = {
 local function misfit_double(double)
   if double and (double.bits ~= 8 or double.group_size ~= NESTED or not double.mean
                  or double.map ~= "dynamic") then
-    return "it quantizes scales in turn with double = { map = \"dynamic\" } alone"
+    return "bitsandbytes quantizes scales in turn with double = { map = \"dynamic\" } alone"
   end
 end
 
 local function misfit(scheme, shape)
   local size = scheme.group_size
-  if scheme.scale ~= "f32" then return ("its scales are f32, not %s"):format(scheme.scale) end
+  if scheme.scale ~= "f32" then
+    return ("scales of bitsandbytes are f32, not %s: leave scale out"):format(scheme.scale)
+  end
   if scheme.data_type == "int" then
     if scheme.bits ~= 8 or size ~= "row" or not scheme.symmetric or scheme.full_range
       or scheme.double then
-      return "its integers are rondo.int8"
+      return "integers of bitsandbytes are rondo.int8: --bits 8 --scheme sym --group-size row"
     end
     return nil
   elseif not maps[scheme.data_type] then
-    return "its codes are nf4, fp4 or int8"
+    return "bitsandbytes holds nf4, fp4 or int8: rondo.nf4 { group_size = 64 }, --dtype nf4"
   elseif scheme.group_dim == 0 or not block_sizes[size] then
-    return ("its blocks are 32, 64, 128, ... 4096 weights of a row, not %s"):format(tostring(size))
+    return ("blocks of bitsandbytes are 32, 64, 128, ... 4096 weights of a row, not %s"):format(
+      tostring(size))
   elseif shape[2] % size ~= 0 then
-    return ("its %d inputs are no multiple of the block size %d"):format(shape[2], size)
+    return ("%d inputs are no multiple of the block size %d"):format(shape[2], size)
   end
   return misfit_double(scheme.double)
 end

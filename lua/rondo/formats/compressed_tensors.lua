@@ -32,7 +32,10 @@ local function format_of(scheme, activations)
   local size = scheme.group_size
   if scheme.data_type == "int" then
     if scheme.bits == 8 and size == "row" and activations == "dynamic" then
-      if scheme:has_zero() then return nil, "8-bit activations go with symmetric weights" end
+      if scheme:has_zero() then
+        return nil, "8-bit activations go with symmetric weights: --scheme sym, or "
+          .. "--activations none"
+      end
       return "int-quantized"
     end
     return "pack-quantized"
@@ -43,7 +46,8 @@ local function format_of(scheme, activations)
   elseif scheme.data_type == "e2m1" and scheme.scale == "e8m0" then
     return "mxfp4-pack-quantized"
   end
-  return nil, "there is no place for it; int2, int4, int8, fp8, mxfp4, mxfp8 and nvfp4 have one"
+  return nil, "compressed-tensors holds int2, int4, int8, fp8, mxfp4, mxfp8 and nvfp4: --bits 4, "
+    .. "--dtype nvfp4"
 end
 
 local packed_bits = { [2] = true, [4] = true, [8] = true }
@@ -56,17 +60,17 @@ local function misfit(scheme, format)
   if wanted and size ~= wanted then
     return ("groups of %s are %d weights long"):format(format, wanted)
   elseif scheme.group_dim == 0 then
-    return "groups run along the inputs"
+    return "groups of compressed-tensors run along the inputs: group_dim = 1"
   elseif scheme.double then
-    return "scales are not quantized in turn"
+    return "scales of compressed-tensors are not quantized in turn: leave double out"
   elseif scheme.zero == "float" and scheme:has_zero() then
-    return "zero points are integers"
+    return "zero points of compressed-tensors are integers: leave zero out"
   elseif format == "pack-quantized" and not packed_bits[scheme.bits] then
-    return ("packed codes have 2, 4 or 8 bits, not %d"):format(scheme.bits)
+    return ("integers of compressed-tensors have 2, 4 or 8 bits, not %d"):format(scheme.bits)
   elseif format == "pack-quantized" and (is_block(size) or size == "tensor") then
-    return "integers have groups along a row, or a row"
+    return "integers of compressed-tensors have groups along a row: group_size = 128 or \"row\""
   elseif format == "float-quantized" and type(size) == "number" then
-    return "8-bit floats have a scale for a row, a block or the tensor, or e8m0 for 32 weights"
+    return "8-bit floats have a scale for a row, a block or the tensor, or are rondo.mxfp8"
   end
 end
 
@@ -74,9 +78,9 @@ end
 local function misshape(scheme, shape)
   local size, cols = scheme.group_size, shape[#shape]
   if type(size) == "number" and cols % size ~= 0 then
-    return ("its %d inputs are no multiple of the group size %d"):format(cols, size)
+    return ("%d inputs are no multiple of the group size %d"):format(cols, size)
   elseif is_block(size) and (shape[1] % size[1] ~= 0 or cols % size[2] ~= 0) then
-    return ("its shape %dx%d is no multiple of the block %dx%d, by which readers guess the block")
+    return ("the shape %dx%d is no multiple of the block %dx%d, by which readers guess the block")
       :format(shape[1], cols, size[1], size[2])
   end
 end
@@ -89,7 +93,8 @@ local float_scales = { f32 = true, f16 = true, bf16 = true }
 local function with_scale(scheme, format, dtype)
   if own_scales[format] then return scheme end
   if not float_scales[scheme.scale] then
-    return nil, ("its scales are f32, f16 or bf16, not %s"):format(scheme.scale)
+    return nil, ("scales of compressed-tensors are f32, f16 or bf16, not %s: leave scale out")
+      :format(scheme.scale)
   end
   return scheme.scale == "f32" and dtype ~= "f32" and scheme { scale = dtype } or scheme
 end

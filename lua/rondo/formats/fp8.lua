@@ -26,11 +26,11 @@ function fp8.fit(scheme, about)
   if scheme.group_size == "row" then scheme = scheme { group_size = { 128, 128 } } end
   local size = scheme.group_size
   if scheme.data_type ~= "fp8" then
-    reason = reason or "it holds fp8 alone"
+    reason = reason or "fp8 holds 8-bit floats alone: rondo.fp8, --dtype fp8"
   elseif not is_block(size) or size[1] ~= 128 or size[2] ~= 128 then
-    reason = reason or "its groups are blocks, group_size = { 128, 128 }"
+    reason = reason or "fp8 has a scale for each block: rondo.fp8, or group_size = { 128, 128 }"
   elseif scheme.scale ~= "f32" and scheme.scale ~= "e8m0" or scheme.double then
-    reason = reason or ("its scales are f32, or powers of two (e8m0), not %s"):format(scheme.scale)
+    reason = reason or ("scales of fp8 are f32 or e8m0, not %s"):format(scheme.scale)
   end
   if reason then return nil, reason end
   return scheme

@@ -25,16 +25,17 @@ local allowed_bits = { [2] = true, [4] = true, [8] = true }
 local function misfit(scheme, shape)
   local size, fields = scheme.group_size, 32 // (scheme.bits or 32)
   if scheme.data_type ~= "int" or not allowed_bits[scheme.bits] then
-    return "its codes are integers of 2, 4 or 8 bits"
+    return "gptq holds integers of 2, 4 or 8 bits: rondo.int4, --bits 4"
   elseif type(size) ~= "number" and size ~= "row" or scheme.group_dim == 0 then
-    return "its groups run along the inputs"
+    return "groups of gptq run along the inputs: group_size = 128 or \"row\", group_dim = 1"
   elseif scheme.double or scheme.zero == "float" then
-    return "its scales are f16, its zero points integers"
-  elseif shape[1] % fields ~= 0 or shape[2] % fields ~= 0 then
-    return ("its words hold %d codes, and of its shape %dx%d not all are filled"):format(fields,
-      shape[1], shape[2])
+    return "scales of gptq are f16, its zero points integers: leave double and zero out"
+  elseif shape[1] % fields ~= 0 then
+    return ("%d outputs are no multiple of %d, the codes of a word"):format(shape[1], fields)
+  elseif shape[2] % fields ~= 0 then
+    return ("%d inputs are no multiple of %d, the codes of a word"):format(shape[2], fields)
   elseif size ~= "row" and shape[2] % size ~= 0 then
-    return ("its %d inputs are no multiple of the group size %d"):format(shape[2], size)
+    return ("%d inputs are no multiple of the group size %d"):format(shape[2], size)
   end
 end
 
@@ -42,7 +43,7 @@ local function fit_for(version)
   return function(scheme, about)
     local reason = read.no_linear(about) or misfit(scheme, about.shape)
     if not reason and scheme.scale ~= "f32" and scheme.scale ~= "f16" then
-      reason = ("its scales are f16, not %s"):format(scheme.scale)
+      reason = ("scales of gptq are f16, not %s: leave scale out"):format(scheme.scale)
     end
     if reason then return nil, reason end
     local changes = { scale = "f16" }

@@ -43,20 +43,24 @@ local quantizable = { linear = true, lm_head = true, expert = true, router = tru
 local function misfit(scheme, about)
   local size, mode, cols = scheme.group_size, mode_of(scheme), about.shape[#about.shape]
   if not quantizable[about.kind] then
-    return "only linear layers and embeddings have a place in it"
+    return "only linear layers and embeddings have a place in mlx"
   end
   if about.transposed then return "it is stored [in, out]; MLX reads [out, in]" end
   if about.kind == "expert" and #about.shape == 2 then
     return "mlx-lm reads experts that are stacked in one tensor"
   end
-  if not mode then return "its codes are integers, mxfp4, mxfp8 or nvfp4" end
-  if scheme.group_dim == 0 or scheme.double then return "groups run along the inputs" end
+  if not mode then
+    return "mlx holds integers (rondo.int4, --bits 4), mxfp4, mxfp8 or nvfp4 (--dtype mxfp4)"
+  end
+  if scheme.group_dim == 0 then return "groups of mlx run along the inputs: group_dim = 1" end
+  if scheme.double then return "scales of mlx are not quantized in turn: leave double out" end
   if mode == "affine" and not integer_bits[scheme.bits] then
-    return ("its integers have 2, 3, 4, 5, 6 or 8 bits, not %d"):format(scheme.bits)
+    return ("integers of mlx have 2, 3, 4, 5, 6 or 8 bits, not %d"):format(scheme.bits)
   elseif mode == "affine" and not integer_sizes[size] then
-    return ("its groups are 32, 64 or 128 weights long, not %s"):format(tostring(size))
+    return ("groups of mlx are 32, 64 or 128 weights long (--group-size 64), not %s"):format(
+      tostring(size))
   elseif cols % size ~= 0 then
-    return ("its %d inputs are no multiple of the group size %d"):format(cols, size)
+    return ("%d inputs are no multiple of the group size %d"):format(cols, size)
   end
 end
 
@@ -69,7 +73,7 @@ function mlx.fit(scheme, about)
   if mode_of(scheme) == "nvfp4" then return scheme { tensor_scale = false } end
   if scheme.data_type ~= "int" then return scheme end
   if not float_scales[scheme.scale] then
-    return nil, ("its scales are f32, f16 or bf16, not %s"):format(scheme.scale)
+    return nil, ("scales of mlx are f32, f16 or bf16, not %s: leave scale out"):format(scheme.scale)
   end
   local scale = scheme.scale == "f32" and about.dtype or scheme.scale
   return scheme { symmetric = false, full_range = false, zero = "float", scale = scale }

@@ -20,9 +20,9 @@ function modelopt.fit(scheme, about)
   local reason = read.no_linear(about)
   if scheme.data_type ~= "e2m1" or not scheme.tensor_scale or scheme.group_size ~= 16
     or scheme.group_dim == 0 then
-    reason = reason or "it holds nvfp4 alone"
+    reason = reason or "modelopt holds nvfp4 alone: rondo.nvfp4, --dtype nvfp4"
   elseif about.shape[2] % 16 ~= 0 then
-    reason = reason or ("its %d inputs are no multiple of the group size 16"):format(about.shape[2])
+    reason = reason or ("%d inputs are no multiple of the group size 16"):format(about.shape[2])
   end
   if reason then return nil, reason end
   return scheme
