@@ -14,7 +14,7 @@ if not dir or not math.tointeger(seed) then
   os.exit(2)
 end
 
-local hidden, inner, layers, heads, kv_heads, vocabulary = 256, 688, 4, 8, 4, 2048
+local hidden, inner, layers, heads, kv_heads, vocabulary = 256, 768, 4, 8, 4, 2048
 
 -- A seed of its own for every random tensor.
 local function next_seed()

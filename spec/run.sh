@@ -112,7 +112,10 @@ example_make_model() {
   "$build/rondo" run examples/make_model.lua "$scratch/model" &&
     "$build/rondo" run examples/make_model.lua "$scratch/again" &&
     diff -r "$scratch/model" "$scratch/again" &&
-    "$build/rondo" quantize "$scratch/model" "$scratch/by-command"
+    "$build/rondo" quantize "$scratch/model" "$scratch/by-command" &&
+    for format in compressed-tensors gptq awq; do
+      "$build/rondo" plan "$scratch/model" --format $format --scheme sym --group-size 128 || return 1
+    done
 }
 
 # Without its arguments a script says in one line what it wants.
