@@ -86,6 +86,15 @@ function awq.check(layers)
   end
 end
 
+-- GPTQModel takes all linear layers of a block for quantized, but for those named here.
+local function left_out(kept)
+  local list = {}
+  for _, path in ipairs(kept) do
+    if read.in_block(path) then list[#list + 1] = { "-:" .. read.exactly(path), json.object {} } end
+  end
+  return #list > 0 and { "dynamic", json.object(list) } or nil
+end
+
 --- See rondo.formats.
 function awq.config(made)
   local most, kept = read.most_common(made), read.kept(made)
@@ -93,7 +102,7 @@ function awq.config(made)
   return { { "quantization_config", json.object {
     { "quant_method", "awq" }, { "bits", 4 }, { "group_size", size == "row" and -1 or size },
     { "zero_point", true }, { "version", "gemm" },
-    { "modules_to_not_convert", #kept > 0 and json.array(kept) or json.null },
+    { "modules_to_not_convert", #kept > 0 and json.array(kept) or json.null }, left_out(kept),
   } } }
 end
 

@@ -52,6 +52,23 @@ end
 
 -- ---- Configuration ----
 
+-- Whether as many equal blocks as there are scales along a side are not those of 128.
+local function ambiguous(side)
+  local blocks = ceil_div(side, 128)
+  return blocks > 1 and side % 128 ~= 0 and side % blocks == 0
+end
+
+--- Readers that go by the number of scales see no difference.
+function fp8.remark(layers)
+  for path, layer in layers do
+    local rows, cols = layer.shape[1], layer.shape[2]
+    if ambiguous(rows) or ambiguous(cols) then
+      return ("transformers takes blocks for equal parts where it unpacks them, and gets %s wrong, "
+              .. "whose shape %dx%d is no multiple of them"):format(path, rows, cols)
+    end
+  end
+end
+
 --- The configuration says once whether scales are powers of two.
 function fp8.check(layers)
   local first, first_path

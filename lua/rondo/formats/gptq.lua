@@ -99,25 +99,45 @@ local function size_of(scheme)
   return scheme.group_size == "row" and -1 or scheme.group_size
 end
 
--- A pattern of Python's that is exactly that path.
-local function exactly(path)
-  return "^" .. path:gsub("[%.%+%*%?%^%$%(%)%[%]%{%}%|\\]", "\\%0") .. "$"
-end
-
 -- What holds for some layers otherwise than for most: `dynamic` of GPTQModel.
 local function dynamic_of(made, most)
   local list = {}
   for path, layer in require("rondo.plan").layers(made) do
     local s = layer.scheme
     if s.bits ~= most.bits or size_of(s) ~= size_of(most) or s.symmetric ~= most.symmetric then
-      list[#list + 1] = { "+:" .. exactly(path), json.object {
+      list[#list + 1] = { "+:" .. read.exactly(path), json.object {
         { "bits", s.bits }, { "group_size", size_of(s) }, { "sym", s.symmetric } } }
     end
   end
-  for path in require("rondo.plan").kept(made) do
-    list[#list + 1] = { "-:" .. exactly(path), json.object {} }
+  for _, path in ipairs(read.kept(made)) do
+    list[#list + 1] = { "-:" .. read.exactly(path), json.object {} }
   end
   return json.object(list)
+end
+
+-- Whether engines that look for the ends in paths, or for them at the end, keep those left out.
+local function tell_apart(ends, left)
+  for _, known in ipairs(ends) do
+    for other in pairs(left) do
+      if other:find(known, 1, true) then return false end
+    end
+  end
+  return true
+end
+
+-- What is quantized where blocks have layers that are not: transformers reads this, not `dynamic`.
+local function blocks_of(made)
+  local left, ends, paths, seen = {}, {}, {}, {}
+  for _, path in ipairs(read.kept(made)) do
+    if read.in_block(path) then left[read.in_block(path)] = true end
+  end
+  if not next(left) then return json.null end
+  for path in require("rondo.plan").layers(made) do
+    local known = read.in_block(path) or path
+    if not seen[known] then seen[known], ends[#ends + 1] = true, known end
+    paths[#paths + 1] = path
+  end
+  return json.array { json.array(tell_apart(ends, left) and ends or paths) }
 end
 
 local function described(made, version)
@@ -129,7 +149,7 @@ local function described(made, version)
     { "desc_act", false }, { "sym", most.symmetric }, { "lm_head", head },
     { "checkpoint_format", version == 1 and "gptq" or "gptq_v2" }, { "pack_dtype", "int32" },
     { "true_sequential", true }, { "static_groups", false },
-    { "modules_in_block_to_quantize", json.null }, { "dynamic", dynamic_of(made, most) },
+    { "modules_in_block_to_quantize", blocks_of(made) }, { "dynamic", dynamic_of(made, most) },
     { "meta", json.object { { "quantizer", json.array { "rondo:" .. core.version } } } },
   }
 end
@@ -185,8 +205,9 @@ local function read_layer(look, path, said)
   local size
   size, message = read.group_size(cols, scales[1], said.group_size)
   if not size then return nil, message end
-  local scheme = scheme_of.types["int" .. bits] { group_size = size, symmetric = false,
-                                                  scale = scale }
+  local scheme = scheme_of.types["int" .. bits] {
+    group_size = size, symmetric = false, scale = scale,
+    zero = said.version == 1 and "positive" or "integer" }
   local shape = { words[2], cols }
   local layer = { scheme = scheme, shape = shape,
                   outputs = outputs_of(scheme, shape, said.version, look.has(path, "g_idx")) }

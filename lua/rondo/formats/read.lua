@@ -1,6 +1,6 @@
 -- formats.read: what formats share: reasons that they have no place for a layer, what a plan comes
--- to for config.json; and for readers, looking at the tensors of a layer and making records of layers
--- (rondo.formats) that the tensors themselves describe.
+-- to for config.json; and for readers, looking at the tensors of a layer and making records of
+-- layers (rondo.formats) that the tensors themselves describe.
 
 local json = require "rondo.json"
 local shape_of = require "rondo.shape"
@@ -36,6 +36,16 @@ function read.kept(made)
   local paths = {}
   for path in require("rondo.plan").kept(made) do paths[#paths + 1] = path end
   return paths
+end
+
+--- What a path is within a block of the model: "mlp.gate" of "model.layers.3.mlp.gate", or nil.
+function read.in_block(path)
+  return path:match "%.%d+%.(.+)$"
+end
+
+--- A pattern of Python's that is exactly that path.
+function read.exactly(path)
+  return "^" .. path:gsub("[%.%+%*%?%^%$%(%)%[%]%{%}%|\\]", "\\%0") .. "$"
 end
 
 -- ---- Looking ----
