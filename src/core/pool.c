@@ -35,7 +35,7 @@ struct rondo_pool {
   worker *worker;
 };
 
-static bool is_stopped(const rondo_pool *pool) {
+bool rondo_pool_is_stopped(const rondo_pool *pool) {
   return pool->stop != NULL && atomic_load_explicit(pool->stop, memory_order_relaxed);
 }
 
@@ -44,7 +44,7 @@ static void run_tasks(rondo_pool *pool, int index) {
   rondo_environment host;
   environment_replace(&host);
   size_t task;
-  while (!is_stopped(pool) && (task = atomic_fetch_add(&pool->next, 1)) < pool->count) {
+  while (!rondo_pool_is_stopped(pool) && (task = atomic_fetch_add(&pool->next, 1)) < pool->count) {
     pool->task(pool->context, task, index);
   }
   environment_leave(&host);

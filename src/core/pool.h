@@ -44,6 +44,9 @@ int rondo_pool_threads(const rondo_pool *pool);
  * by one thread at a time. In a forked child it runs all tasks on the calling thread. */
 void rondo_pool_run(rondo_pool *pool, size_t count, rondo_task task, void *context);
 
+/* Whether the flag is set: a task that takes long looks from time to time, and returns early. */
+bool rondo_pool_is_stopped(const rondo_pool *pool);
+
 /* Processors that this process may run on (affinity mask), at least 1. */
 int rondo_processor_count(void);
 

@@ -155,6 +155,7 @@ static void losses_at_ratios(job *j, scratch *s, const block *b, bool finite, do
   float weights[LINE_ROWS];
   for (int64_t at = 0; at < b->rows; at += LINE_ROWS) {
     int64_t rows = smallest(LINE_ROWS, b->rows - at);
+    if (rondo_pool_is_stopped(j->q->pool)) return;
     for (int64_t first = 0; first < b->cols; first += LINES) {
       int64_t count = smallest(LINES, b->cols - first);
       gather(j, s, b, b->row + at, rows, first, count, finite);
@@ -197,7 +198,7 @@ static void block_losses(job *j, scratch *s, const block *b, bool finite, double
     }
     for (int64_t row = b->row; row < b->row + b->rows; row++) {
       line x = block_line(j, s, b, row, finite);
-      if (x.x == NULL) return;
+      if (x.x == NULL || rondo_pool_is_stopped(j->q->pool)) return; /* a block may be tall */
       row_losses(j, s, b, x, divide, total, r);
     }
   }

@@ -247,6 +247,7 @@ static void losses_of_row(job *j, scratch *s, line x, int64_t row, int64_t col, 
                           double *total) {
   bool at_ratios = rondo_job_at_ratios(j), divide;
   for (size_t r = 0; r < (at_ratios ? 1 : j->losses->count); r++) {
+    if (rondo_pool_is_stopped(j->q->pool)) return; /* a group of many rows is one task */
     if (!segment_params(j, s, row, col, n, rondo_job_ratio(j, r), &divide)) return;
     if (at_ratios) {
       losses_at_ratios(j, s, x, row, col, n, total);
