@@ -53,6 +53,15 @@ function rondo.quantize(model, dir, options) end
 ---@return string? code
 function rondo.compare(a, b) end
 
+---Checks a quantized checkpoint against its source: every tensor there, everything finite, each
+---weight with the code nearest to it under its stored scale, errors that the schemes explain.
+---@param source rondo.model|string a model, or its path
+---@param quantized rondo.model|string a model, or its path
+---@return rondo.verification? verification or nil, message, code
+---@return string? message
+---@return string? code
+function rondo.verify(source, quantized) end
+
 ---How a model is quantized.
 ---@class rondo.plan.options
 ---@field recipe? rondo.recipe decides in place of all that is said of schemes and layers here
@@ -226,6 +235,19 @@ function quantized:error(weight) end
 ---Over all layers: layers, weights, incomparable, mse, relative_error, snr_db.
 ---@field totals table
 ---@field changed table the same over the layers that differ
+
+---What rondo.verify gives. snr_db is nil where nothing was lost, plain_error where something else is
+---wrong.
+---@class rondo.verification
+---@field good boolean whether there are no problems
+---@field problems table[] { what: "layer" or "tensor", name, problem }
+---The quantized ones: name, kind, shape, scheme, weights, mse, relative_error, snr_db, plain_error
+---(the relative error of plain rounding), error, norm.
+---@field layers table[]
+---Of the linear layers: layers, weights, quantized_layers, quantized_weights, share.
+---@field coverage table
+---Of the quantized layers: layers, weights, mse, relative_error, snr_db.
+---@field totals table
 
 ---An opened model. model["name"] is a tensor, by its full name or an unambiguous end of it. Nothing
 ---in a model can be changed; it may be used in `local m <close>`.

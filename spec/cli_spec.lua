@@ -26,7 +26,7 @@ describe("rondo", function()
   it("explains itself and every command on stdout", function()
     local help = good { "--help" }
     assert.equal(help, good { "-h" })
-    for _, name in ipairs { "quantize", "plan", "inspect", "compare", "run" } do
+    for _, name in ipairs { "quantize", "plan", "inspect", "compare", "verify", "run" } do
       assert.truthy(help:find("\n  " .. name .. " ", 1, true), name)
       local own = good { name, "--help" }
       assert.truthy(own:find("^Usage: rondo " .. name .. " "), own)
@@ -150,7 +150,7 @@ describe("wrong usage", function()
 
   it("of commands ends with 2 and a hint", function()
     for message, arguments in pairs {
-      ["no command given\nCommands: quantize, plan, inspect, compare, repl, run."] = {},
+      ["no command given\nCommands: quantize, plan, inspect, compare, verify, repl, run."] = {},
       ["unknown command 'quantise'; did you mean 'quantize'?"] = { "quantise", "a", "b" },
       ["unknown option '--verbose'"] = { "--verbose" },
       ["missing argument 'MODEL'\nTry 'rondo quantize --help'."] = { "quantize" },

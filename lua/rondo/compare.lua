@@ -8,9 +8,7 @@
 
 local core = require "rondo.core"
 local kinds = require "rondo.model.layer"
-local model_of = require "rondo.model"
-local source = require "rondo.model.source"
-local tiles = require "rondo.tiles"
+local side_by_side = require "rondo.model.side_by_side"
 
 local compare = {}
 
@@ -35,21 +33,6 @@ local function take_differences(entry, state)
   entry.max_abs = largest
 end
 
--- Reads both sources tile by tile; visit(a, b) for each pair. True, or nil, message, code.
-local function each_pair(a, b, visit, advance)
-  if a.rows * a.cols == 0 then return true end
-  for tile in tiles.plain(a.rows, a.cols) do
-    local x, message, code = a:read(tile.row, tile.rows, tile.col, tile.cols)
-    if not x then return nil, message, code end
-    local y
-    y, message, code = b:read(tile.row, tile.rows, tile.col, tile.cols)
-    if not y then return nil, message, code end
-    visit(x, y)
-    advance(tile.rows * tile.cols)
-  end
-  return true
-end
-
 local function same_shape(a, b)
   return table.concat(a, ",") == table.concat(b, ",")
 end
@@ -70,7 +53,7 @@ local function compare_layers(a, b, advance)
                   quantized_a = a.quantized, quantized_b = b.quantized }
   local state = { sums = core.sums(), difference = core.zeros({ 3 }, "f64") }
   local x, y = a.source, b.source
-  local done, message, code = each_pair(x, y, function(tile_a, tile_b)
+  local done, message, code = side_by_side.each_tile(x, y, function(tile_a, tile_b)
     add_tiles(tile_a, tile_b, state)
     add_difference(tile_a, tile_b, state)
   end, advance)
@@ -101,28 +84,7 @@ end
 
 -- ---- Other tensors ----
 
-local opaque = { f4 = true, f6_e2m3 = true, f6_e3m2 = true, f8_e8m0 = true, f8_e4m3fnuz = true,
-                 f8_e5m2fnuz = true, c64 = true }
-
-local BYTES = 8 * 1024 * 1024
-
--- Whether two opaque tensors of one dtype have the same bytes.
-local function same_bytes(a, b, left, right)
-  for offset = 0, left.nbytes - 1, BYTES do
-    local count = math.min(BYTES, left.nbytes - offset)
-    local x, message, code = a.checkpoint:read_bytes(left.name, offset, count)
-    if not x then return nil, message, code end
-    local y
-    y, message, code = b.checkpoint:read_bytes(right.name, offset, count)
-    if not y then return nil, message, code end
-    if x ~= y then return false end
-  end
-  return true
-end
-
-local function stored_source(model, info)
-  return source.stored(model.checkpoint, info.name, info.dtype, info.shape)
-end
+local opaque = side_by_side.opaque
 
 -- Two tensors of one name: identical (the same type and bits), or how far they are apart.
 local function compare_tensors(a, b, name, advance)
@@ -131,34 +93,20 @@ local function compare_tensors(a, b, name, advance)
                   identical = left.dtype == right.dtype }
   if opaque[left.dtype] or opaque[right.dtype] then
     local same, message, code = entry.identical, nil, nil
-    if same then same, message, code = same_bytes(a, b, left, right) end
+    if same then same, message, code = side_by_side.same_bytes(a, b, left, right) end
     if same == nil then return nil, message, code end
     entry.identical = same
     return entry
   end
   local state = { difference = core.zeros({ 3 }, "f64") }
-  local done, message, code = each_pair(stored_source(a, left), stored_source(b, right),
-    function(x, y)
-      entry.identical = entry.identical and x == y
-      add_difference(x, y, state)
-    end, advance)
+  local x, y = side_by_side.source(a, left), side_by_side.source(b, right)
+  local done, message, code = side_by_side.each_tile(x, y, function(tile_a, tile_b)
+    entry.identical = entry.identical and tile_a == tile_b
+    add_difference(tile_a, tile_b, state)
+  end, advance)
   if not done then return nil, message, code end
   take_differences(entry, state)
   return entry
-end
-
--- The tensors that belong to no linear layer's weight, in file order.
-local function other_names(model, map)
-  local taken, names, records = {}, {}, model_of.layer_list(model).records
-  for _, layer in pairs(map) do
-    local record = records[layer.tensor_name]
-    taken[layer.tensor_name] = true
-    for _, part in ipairs(record and record.parts or {}) do taken[part] = true end
-  end
-  for _, name in ipairs(model.names) do
-    if not taken[name] then names[#names + 1] = name end
-  end
-  return names
 end
 
 -- ---- The whole ----
@@ -190,7 +138,8 @@ local function add_all_layers(result, maps, order, advance)
 end
 
 local function add_all_tensors(result, a, b, maps, advance)
-  local left, right = other_names(a, maps.a), other_names(b, maps.b)
+  local left = side_by_side.others(a, function(path) return maps.a[path] end)
+  local right = side_by_side.others(b, function(path) return maps.b[path] end)
   local in_a, in_b = {}, {}
   for _, name in ipairs(left) do in_a[name] = true end
   for _, name in ipairs(right) do in_b[name] = true end
@@ -238,13 +187,6 @@ local function weights_of(map)
   return count
 end
 
-local function opened(value, position)
-  if type(value) == "string" then return model_of.open(value) end
-  if model_of.is_model(value) then return value end
-  error(("bad argument #%d to 'compare' (model or path expected, got %s)"):format(position,
-    type(value)), 3)
-end
-
 --- Compares two models.
 -- @param a, b  what rondo.open gives, or paths; errors are measured against a
 -- @param progress  function (done, total), in weights, or nil
@@ -261,9 +203,9 @@ end
 --                     layers, and over those that differ anywhere or are packed in just one model
 function compare.run(a, b, progress)
   local message, code
-  a, message, code = opened(a, 1)
+  a, message, code = side_by_side.opened("compare", a, 1)
   if not a then return nil, message, code end
-  b, message, code = opened(b, 2)
+  b, message, code = side_by_side.opened("compare", b, 2)
   if not b then return nil, message, code end
   local result, maps, order = new_result(), {}, {}
   local linear_a, linear_b

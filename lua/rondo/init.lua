@@ -7,6 +7,7 @@
 --   rondo.int4 { group_size = 64 }       schemes: int2 int3 int4 int5 int6 int8 nf4 fp4 e2m1 keep
 --   rondo.clip, rondo.strategy           searches for clip ratios: what comes with rondo, one's own
 --   rondo.recipe { rules }               what becomes of which tensor; rondo.policy, rondo.scheme
+--   rondo.verify(source, quantized)      whether a quantized checkpoint is what it should be
 --   rondo.rtn                            the reference functions
 --   rondo.tensor, zeros, full, arange, rand, randn, from_bytes, is_tensor
 --   rondo.safetensors, rondo.json, rondo.model, rondo.pattern, rondo.compare
@@ -55,6 +56,11 @@ end
 --- Compares two checkpoints layer by layer; see lua/rondo/compare.lua.
 function rondo.compare(a, b)
   return require("rondo.compare").run(a, b)
+end
+
+--- Checks a quantized checkpoint against its source; see lua/rondo/verify/init.lua.
+function rondo.verify(source, quantized)
+  return require("rondo.verify").run(source, quantized)
 end
 
 --- What is known about a thing, as a text that prints itself; see lua/rondo/prompt/help.lua.

@@ -152,6 +152,7 @@ cli_options.of = {
     bins, threads, json,
   },
   compare = { threads, json },
+  verify = { threads, json },
 }
 
 -- ---- What goes together ----

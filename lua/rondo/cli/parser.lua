@@ -26,6 +26,12 @@ local commands = {
       .. "in. Layers and tensors that only one of them has, or whose shapes differ, are listed. "
       .. "Exit code 0 also when they differ; 1 when they have nothing in common.",
     arguments = { { "A", "The model to measure against." }, { "B", "The model to measure." } } },
+  { name = "verify", summary = "check a quantized model against its source",
+    description = "Checks that QUANTIZED has every tensor of SOURCE and no other, that scales and "
+      .. "values are finite, that each weight has the code nearest to it under its stored scale, "
+      .. "and that errors are what the schemes explain. Exit code 1 where it finds a problem.",
+    arguments = { { "SOURCE", "The model that was quantized." },
+                  { "QUANTIZED", "What came of it, in any format but fake." } } },
   { name = "repl", summary = "look at models and try things, interactively",
     description = "Reads Lua from the terminal or from standard input and shows results. rondo's "
       .. "functions need no prefix there; help() says what there is. From a pipe or file it ends "
@@ -42,7 +48,7 @@ local run = {
 local by_name = { run = run }
 for _, command in ipairs(commands) do by_name[command.name] = command end
 
-parser.names = { "quantize", "plan", "inspect", "compare", "repl", "run" }
+parser.names = { "quantize", "plan", "inspect", "compare", "verify", "repl", "run" }
 
 -- ---- Building the argparse objects ----
 

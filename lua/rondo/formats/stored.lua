@@ -109,7 +109,8 @@ local function groups_of(r, place)
   return { row = row + 1, rows = last_row - row + 1, col = col + 1, cols = last_col - col + 1 }
 end
 
--- The scale of all groups is a number of its own, too, in some formats.
+-- The scale of all groups is a number of its own, too, in some formats. As it is stored, which may
+-- be what scales are divided by.
 local function factor_of(r)
   local e = r.by_role.factor
   if not e then return nil end
@@ -176,8 +177,8 @@ local function place_of(r, row, rows, col, cols)
   return place
 end
 
--- A place with codes, scales and zero points, and how the groups of these lie in it as the core
--- wants it: group_size, group_dim, group_rows. Or nil, message, code.
+-- A place with codes, scales and zero points, factor, and how the groups of these lie in it as the
+-- core wants it: group_size, group_dim, group_rows. Or nil, message, code.
 local function read_parts(r, place)
   local message, code
   place.codes, message, code = read_codes(r, r.by_role.codes, r.rows, r.cols, place)
@@ -188,6 +189,8 @@ local function read_parts(r, place)
   if not place.scales then return nil, message, code end
   place.zeros, message, code = read_zeros(r, at)
   if message then return nil, message, code end
+  local e = r.by_role.factor
+  place.factor = e and (e.inverse and 1 / r.layer.factor or r.layer.factor)
   place.group_dim, place.group_size = r.groups.dim, place.group_cols
   if r.layer.group_of then
     place.scales, place.zeros = by_column(r, place, place.scales, place.zeros)
@@ -211,10 +214,9 @@ local function read_quantized(r, slice)
   r.slice = slice - 1
   local p, message, code = read_parts(r, place_of(r, 1, r.rows, 1, r.cols))
   if not p then return nil, message, code end
-  local scheme, factor, kept = r.layer.scheme, r.layer.factor, nil
+  local scheme, kept = r.layer.scheme, nil
   if r.layer.group_of then scheme = scheme { group_size = 1 } end
-  if factor and r.by_role.factor.inverse then factor = 1 / factor end
-  if not scheme.double then kept = params.stored(p.scales, factor) end
+  if not scheme.double then kept = params.stored(p.scales, p.factor) end
   local signed = not scheme:has_zero() and scheme.data_type ~= "fp8"
   return quantized_tensor.new { codes = p.codes:to(signed and "i8" or "u8"), scales = p.scales,
                                 zeros = p.zeros, scheme = scheme, shape = { r.rows, r.cols },
@@ -282,7 +284,8 @@ function stored.source(checkpoint, layer)
     quantized = function(_, slice) return read_quantized(r, slice) end,
     --- A rectangle as it is stored, of the matrix of that number (from 1) and, as groups are
     --- whole, with more than asked for: { row, rows, col, cols, codes, scales, zeros, group_size,
-    --- group_dim, group_rows }, see core.dequantize; or nil, message, code.
+    --- group_dim, group_rows, see core.dequantize; factor: the tensor's own, that scales have in
+    --- them }; or nil, message, code.
     parts = function(_, slice, row, rows, col, cols)
       r.slice = slice - 1
       return read_parts(r, place_of(r, row, rows, col, cols))

@@ -13,7 +13,7 @@ local session = {}
 -- ---- The globals ----
 
 -- Functions that fail with nil, message, code: at the prompt that is an error like any other.
-local checked = { "open", "plan", "quantize", "compare" }
+local checked = { "open", "plan", "quantize", "compare", "verify" }
 
 local function raising(call)
   return function(...)

@@ -1,0 +1,297 @@
+-- verify: whether a quantized checkpoint is what rounding its source to nearest gives, and all of
+-- it. Looks at every weight; memory is bounded by a few tiles.
+--
+-- Every tensor of the source must be there, in its shape, and nothing else. What is not quantized
+-- must hold the source's values, in its type or rounded to another. Of a quantized layer
+--   * scales, zero points and values must be finite; no group whose weights are not 0 has a scale
+--     of 0, unless its type has none as small; no zero point of gptq's version 1 is 0
+--   * each weight has the code nearest to it under the stored scale, see rondo.verify.codes
+--   * the root mean square error is at most LARGEST times that of the scheme's plain rounding
+-- So this finds codes, scales and zero points that do not belong together, wherever the scales come
+-- from: searches are not worse than plain rounding by their own objective. Codes that are not meant
+-- to be the nearest (calibrated ones) fail.
+
+local codes = require "rondo.verify.codes"
+local config_of = require "rondo.model.config"
+local core = require "rondo.core"
+local formats = require "rondo.formats"
+local linear = require("rondo.model.layer").linear
+local pieces = require "rondo.formats.pieces"
+local report = require "rondo.report"
+local shape_of = require "rondo.shape"
+local side_by_side = require "rondo.model.side_by_side"
+local source_of = require "rondo.model.source"
+local text = require "rondo.model.text"
+
+local verify = {}
+
+local LARGEST = 4
+
+local function add_problem(result, what, name, problem)
+  table.insert(result.problems, { what = what, name = name, problem = problem })
+end
+
+local function dims(shape)
+  return #shape == 0 and "scalar" or table.concat(shape, "x")
+end
+
+-- Notes that shapes differ; whether they do.
+local function differ(result, what, name, shape, expected)
+  if dims(shape) == dims(expected) then return false end
+  add_problem(result, what, name, ("has the shape %s, not %s"):format(dims(shape),
+                                                                     dims(expected)))
+  return true
+end
+
+-- ---- What belongs together ----
+
+-- The matrices of the pieces that a layer was cut into; nil where these are not there.
+local function cut_matrices(layer, about, how, quantized)
+  local found = {}
+  for _, piece in ipairs(pieces.of({ experts = how }, about) or {}) do
+    local path = pieces.path(layer.name, piece)
+    if not piece.tail or not quantized[path] then return nil end
+    for index = 1, piece.count do
+      found[#found + 1] = { path = path, slice = index, shape = piece.shape,
+                            from = pieces.source(layer.source, piece, index) }
+    end
+  end
+  return #found > 0 and found or nil
+end
+
+-- The matrices of a source's layer and where they are in the quantized checkpoint, a list of
+-- { path, slice, shape (of what has that path), from }; nil where they are not there. Experts that
+-- the source has in one tensor may have been cut (rondo.formats.pieces).
+local function matrices_of(layer, quantized, interleaved)
+  local about = { path = layer.name, shape = layer.shape, transposed = layer.transposed,
+                  interleaved = interleaved }
+  for _, how in ipairs(layer.stacked and { "split", "stack" } or {}) do
+    local found = cut_matrices(layer, about, how, quantized)
+    if found then return found end
+  end
+  if not quantized[layer.name] then return nil end
+  local found = {}
+  for index = 1, layer.source.slices do
+    found[index] = { path = layer.name, slice = index, shape = layer.shape,
+                     from = source_of.slice(layer.source, index) }
+  end
+  return found
+end
+
+-- Lists of matrices that have a path in common, in their order.
+local function by_path(matrices)
+  local lists, of = {}, {}
+  for _, matrix in ipairs(matrices) do
+    if not of[matrix.path] then
+      of[matrix.path] = {}
+      lists[#lists + 1] = of[matrix.path]
+    end
+    table.insert(of[matrix.path], matrix)
+  end
+  return lists
+end
+
+-- ---- Values ----
+
+-- Whether a source has the other's values, rounded to its type; or nil, message, code.
+local function same_values(from, into, advance)
+  local same = true
+  local done, message, code = side_by_side.each_tile(from, into, function(x, y)
+    same = same and x:to(y.dtype) == y
+  end, advance)
+  if not done then return nil, message, code end
+  return same
+end
+
+-- Checks one layer that is not quantized; true, or nil, message, code.
+local function check_kept(result, layer, other, advance)
+  local same, message, code = same_values(layer.source, other.source, advance)
+  if same == nil then return nil, ("%s: %s"):format(layer.name, message), code end
+  if not same then
+    add_problem(result, "layer", layer.name, "is not quantized, but differs from the source")
+  end
+  return true
+end
+
+-- Checks one quantized layer, `matrices` being what it was made of.
+local function check_quantized(result, layer, other, matrices, advance)
+  local into, scheme = other.source, other.source.layer.scheme
+  local state = { found = {}, sums = core.sums(), plain = 0 }
+  for _, matrix in ipairs(matrices) do
+    local done, message, code = codes.check(matrix.from, into, matrix.slice, state, advance)
+    if not done then return nil, ("%s: %s"):format(other.name, message), code end
+  end
+  local error, norm = state.sums:values()
+  local entry = { name = other.name, kind = layer.kind, shape = other.shape,
+                  scheme = scheme:label(), weights = shape_of.count(other.shape), error = error,
+                  norm = norm }
+  report.errors(entry, error, norm, entry.weights)
+  local faults = codes.faults(state.found)
+  if #faults == 0 then
+    entry.plain_error = norm > 0 and state.plain / norm or 0
+    if entry.relative_error > LARGEST ^ 2 * entry.plain_error + codes.rounding[scheme.scale] ^ 2
+    then
+      faults[1] = ("the relative error is %.4g, but %.4g with plain rounding"):format(
+        entry.relative_error, entry.plain_error)
+    end
+  end
+  for _, fault in ipairs(faults) do add_problem(result, "layer", other.name, fault) end
+  result.layers[#result.layers + 1] = entry
+  return true
+end
+
+local function check_layer(result, layer, quantized, interleaved, advance)
+  local matrices = matrices_of(layer, quantized, interleaved)
+  if not matrices then add_problem(result, "layer", layer.name, "is missing") return true end
+  for _, list in ipairs(by_path(matrices)) do
+    local path = list[1].path
+    local other, done, message, code = quantized[path], true, nil, nil
+    result.seen[other.tensor_name] = true
+    if not differ(result, "layer", path, other.shape, list[1].shape) then
+      if other.quantized then
+        done, message, code = check_quantized(result, layer, other, list, advance)
+      else
+        done, message, code = check_kept(result, layer, other, advance)
+      end
+    end
+    if not done then return nil, message, code end
+  end
+  return true
+end
+
+local function check_tensor(result, a, b, name)
+  local left, right = a:info(name), b:info(name)
+  if differ(result, "tensor", name, right.shape, left.shape) then return true end
+  local same, message, code
+  if side_by_side.opaque[left.dtype] or side_by_side.opaque[right.dtype] then
+    same = left.dtype == right.dtype
+    if same then same, message, code = side_by_side.same_bytes(a, b, left, right) end
+  else
+    same, message, code = same_values(side_by_side.source(a, left), side_by_side.source(b, right))
+  end
+  if same == nil then return nil, ("%s: %s"):format(name, message), code end
+  if not same then add_problem(result, "tensor", name, "differs from the source") end
+  return true
+end
+
+-- ---- The whole ----
+
+-- By name, and as a list. Of two with one name the quantized one counts: what it was made of should
+-- be gone.
+local function layers_of(model)
+  local named, list = {}, {}
+  for name, layer in model:layers "all" do
+    if not named[name] or layer.quantized then named[name] = layer end
+    list[#list + 1] = layer
+  end
+  return named, list
+end
+
+-- Every layer of the source, and that there are no others; true, or nil, message, code.
+local function check_layers(result, a, b, progress)
+  local _, list = layers_of(a)
+  local quantized, others = layers_of(b)
+  local interleaved = config_of.set(a.config, "model_type").gpt_oss or false
+  local done, total = 0, 0
+  for _, layer in ipairs(list) do total = total + shape_of.count(layer.shape) end
+  local function advance(count)
+    done = done + count
+    if progress then progress(math.min(done, total), total) end
+  end
+  for _, layer in ipairs(list) do
+    local good, message, code = check_layer(result, layer, quantized, interleaved, advance)
+    if not good then return nil, message, code end
+    if linear[layer.kind] then
+      result.coverage.layers = result.coverage.layers + 1
+      result.coverage.weights = result.coverage.weights + shape_of.count(layer.shape)
+    end
+  end
+  for _, layer in ipairs(others) do
+    if not result.seen[layer.tensor_name] then
+      add_problem(result, "tensor", layer.tensor_name, "is not in the source")
+    end
+  end
+  return true
+end
+
+local function all() return true end
+
+-- The same of the tensors that are no layers' weights.
+local function check_tensors(result, a, b)
+  local in_source, there = {}, {}
+  local left, right = side_by_side.others(a, all), side_by_side.others(b, all)
+  for _, name in ipairs(right) do there[name] = true end
+  for _, name in ipairs(left) do
+    in_source[name] = true
+    local done, message, code = true, nil, nil
+    if there[name] then done, message, code = check_tensor(result, a, b, name)
+    else add_problem(result, "tensor", name, "is missing") end
+    if not done then return nil, message, code end
+  end
+  for _, name in ipairs(right) do
+    if not in_source[name] then add_problem(result, "tensor", name, "is not in the source") end
+  end
+  return true
+end
+
+-- Adds up what was found of the layers.
+local function finish(result)
+  local c, sums, weights = result.coverage, core.sums(), 0
+  for _, entry in ipairs(result.layers) do
+    weights = weights + entry.weights
+    if linear[entry.kind] then
+      c.quantized_layers = c.quantized_layers + 1
+      c.quantized_weights = c.quantized_weights + entry.weights
+    end
+    sums:add(entry.error, entry.norm)
+  end
+  if #result.layers == 0 then add_problem(result, "layer", "", "nothing is quantized") end
+  c.share = c.weights > 0 and c.quantized_weights / c.weights or 0
+  local error, norm = sums:values()
+  return { good = #result.problems == 0, problems = result.problems, layers = result.layers,
+           coverage = c, totals = report.errors({ layers = #result.layers, weights = weights },
+                                                error, norm, weights) }
+end
+
+-- Why a checkpoint cannot be verified, or nil.
+local function refusal(model)
+  if not model.quantization then
+    return ("%s: config.json says nothing of a quantization; rondo compare tells how far it is "
+            .. "from another"):format(text.path(model.path))
+  elseif not formats.reads(model.quantization) then
+    return ("%s: a quantization by %s is not read"):format(text.path(model.path),
+      text.quote(model.quantization))
+  end
+end
+
+--- Checks a quantized checkpoint against its source.
+-- @param a  the source: what rondo.open gives, or a path
+-- @param b  the quantized checkpoint, likewise
+-- @param progress  function (done, total), in weights, or nil
+-- @return a table, or nil, message, code where something cannot be read or is not quantized:
+--   good      whether there are no problems
+--   problems  a list of { what = "layer" or "tensor", name, problem }
+--   layers    the quantized ones: { name, kind, shape, scheme, weights, mse, relative_error,
+--             snr_db (nil: nothing lost), plain_error: the relative error of plain rounding (nil
+--             where something is wrong already), error and norm: the sums behind relative_error }
+--   coverage  of the linear layers: { layers, weights, quantized_layers, quantized_weights, share }
+--   totals    of the quantized layers: { layers, weights, mse, relative_error, snr_db }
+function verify.run(a, b, progress)
+  local message, code
+  a, message, code = side_by_side.opened("verify", a, 1)
+  if not a then return nil, message, code end
+  b, message, code = side_by_side.opened("verify", b, 2)
+  if not b then return nil, message, code end
+  message = refusal(b)
+  if message then return nil, message, "unsupported" end
+  local result = { layers = {}, problems = {}, seen = {},
+                   coverage = { layers = 0, weights = 0, quantized_layers = 0,
+                                quantized_weights = 0 } }
+  local done
+  done, message, code = check_layers(result, a, b, progress)
+  if done then done, message, code = check_tensors(result, a, b) end
+  if not done then return nil, message, code end
+  return finish(result)
+end
+
+return verify
