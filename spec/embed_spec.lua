@@ -243,6 +243,31 @@ describe("a host", function()
       assert.truthy(text:find("\n2 io|[^|]*none|0||"), text)
     end)
 
+    it("that a function of a recipe has raised, though it is told in other words", function()
+      local model = folder .. "/witnessed"
+      assert(lfs.mkdir(model))
+      assert(rondo.safetensors.save(model .. "/model.safetensors", {
+        ["layers.0.mlp.up_proj.weight"] = rondo.randn { 8, 128 } }))
+      write_file(model .. "/config.json", '{"model_type":"llama"}')
+      local name = script [[
+        local rondo = require "rondo"
+        return rondo.recipe { { "*", rondo.int4 { clip = function()
+          error "boom" end } }, otherwise = rondo.keep }]]
+      local text = host("recipe %s %s/out %s error", model, folder, name)
+      assert.truthy(text:find(("|%s|3|layers.0.mlp.up_proj.weight|"):format(name), 1, true), text)
+      -- Called by a script, the place is still that of the error; one that is caught is forgotten.
+      name = script(([[
+        local rondo = require "rondo"
+        local scheme = rondo.int4 { clip = function() error "boom" end }
+        if arg[1] then pcall(scheme.loss, scheme, rondo.zeros { 1, 4 })
+        error "later" end
+        rondo.quantize(%q, "out", { recipe = rondo.recipe { { "*", scheme } } })]]):format(model))
+      text = host("--trust run %s error", name)
+      assert.truthy(text:find(("|%s|2|layers.0.mlp.up_proj.weight|"):format(name), 1, true), text)
+      text = host("--trust run %s error -- x", name)
+      assert.truthy(text:find(("|%s|4||"):format(name), 1, true), text)
+    end)
+
     it("and of success", function()
       assert.equal("usage: stop\nok: \n0 ok||0||", (host("run %s run %s error",
         script "error('stop', 0)", script "")))
@@ -332,6 +357,9 @@ describe("a host", function()
       local text = run("", ("require('rondo').open(%q)"):format(model))
       assert.truthy(text:find(("may not read %s: its host grants reading below no folder")
         :format(model), 1, true), text)
+      assert.matches("^usage: [^\n:]*script%d+%.lua:1: this script may not read", text)
+      text = host("eval %s", quote(("(require('rondo').open(%q))"):format(model)))
+      assert.truthy(text:find("usage: eval:1: this script may not read", 1, true), text)
     end)
 
     it("itself what it quantizes, and only that", function()
@@ -668,6 +696,31 @@ describe("a host", function()
         :find "^usage: .*a recipe file returns rondo.recipe { ... } or .*not number")
       assert.truthy((host("recipe m o %s", script "io.write('x')")):find "^usage: .*'io'")
       assert.truthy((host("recipe m o %s", script "return { bit = 4 }")):find "^%l+: ")
+    end)
+
+    it("in the format that options say, with the recipe of a file beside them", function()
+      local model = folder .. "/by-options"
+      assert(lfs.mkdir(model))
+      assert(rondo.safetensors.save(model .. "/model.safetensors", {
+        ["layers.0.mlp.up_proj.weight"] = rondo.randn { 8, 128 } }))
+      write_file(model .. "/config.json", '{"model_type":"llama"}')
+      script [[
+        local rondo = require "rondo"
+        return rondo.recipe { { "*", rondo.int4 { group_size = 64 } }, otherwise = rondo.keep }]]
+      local options = script(("return { format = 'compressed-tensors', recipe = 'script%d.lua' }")
+        :format(count))
+      local text = host("recipe %s %s/ct %s", model, folder, options)
+      assert.matches("ok: $", text)
+      local config = read_file(folder .. "/ct/config.json")
+      assert.matches("pack%-quantized", config)
+      assert.matches('"group_size":64', config)
+      text = host("recipe %s %s/no %s", model, folder, script "return { recipe = '../r.lua' }")
+      assert.matches("^usage: .*recipe is a recipe or the name of a file beside this one", text)
+      text = host("recipe %s %s/no %s", model, folder, script "return { recipe = 'none.lua' }")
+      assert.matches("^io: cannot open .*/none.lua", text)
+      text = host("recipe %s %s/no %s", model, folder, script "return require 'beside'")
+      assert.matches("module 'beside' is not available to this script, which runs without trust",
+                     text)
     end)
 
     it("models that are there", function()

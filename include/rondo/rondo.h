@@ -91,8 +91,9 @@ RONDO_API void rondo_free(rondo *r);
 
 /* Quantizes the model (a folder or a file) into the new folder out, which appears whole or not at
  * all. recipe: a Lua file that returns rondo.recipe { ... }, or the table of options of
- * rondo.quantize; NULL: defaults.
- * Model and out may lie anywhere, with trust or without. */
+ * rondo.quantize: { format = "mlx", recipe = ... }, where recipe may be the name of a file beside
+ * it; NULL: defaults. The format is "fake" unless options say another. Model and out may lie
+ * anywhere, with trust or without. */
 RONDO_API rondo_status rondo_quantize(rondo *r, const char *model, const char *out,
                                       const char *recipe);
 

@@ -99,7 +99,8 @@ local function limited_require()
   end
   return function(name)
     if public[name] then return load_module(name) end
-    error(("module '%s' is not available to this script"):format(tostring(name)), 2)
+    error(("module '%s' is not available to this script, which runs without trust"):format(
+      tostring(name)), 2)
   end
 end
 

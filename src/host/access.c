@@ -69,8 +69,11 @@ void rondo_admit(lua_State *L, const char *path, rondo_access access) {
     if (is_granted(real, r->config.outputs)) return;
   }
   bool writes = access == RONDO_WRITE;
-  luaL_error(L, "this script may not %s %s: its host grants %s%s", writes ? "write" : "read", path,
-             writes ? "writing below " : "reading below ",
-             writes ? (r->config.outputs ? r->config.outputs : "no folder")
-                    : (r->config.inputs ? r->config.inputs : "no folder"));
+  const char *folder = writes ? r->config.outputs : r->config.inputs;
+  rondo_push_place(L);
+  lua_pushfstring(L, "this script may not %s %s: its host grants %s below %s",
+                  writes ? "write" : "read", path, writes ? "writing" : "reading",
+                  folder != NULL ? folder : "no folder");
+  lua_concat(L, 2);
+  lua_error(L);
 }

@@ -69,8 +69,8 @@ static rondo_status take_error(rondo *r, int result) {
 /* Message handler: any error value becomes a string; defects of rondo get a traceback. */
 static int describe_error(lua_State *L) {
   const rondo *r = rondo_host_of(L);
-  rondo_record_place(L);
   const char *text = luaL_tolstring(L, 1, NULL);
+  rondo_record_place(L, text);
   if (r->commanding && !r->interrupted && strstr(text, "\nstack traceback:") == NULL) {
     luaL_traceback(L, L, text, 1);
   }
@@ -169,6 +169,31 @@ static void load_file(lua_State *L, const char *path) {
   lua_error(L);
 }
 
+/* [-0, +1] What a file returns. */
+static void push_returned(lua_State *L, const char *path) {
+  load_file(L, path);
+  lua_call(L, 0, 1);
+}
+
+/* Options may say a recipe by the name of a file beside the one at `path` that they came from. */
+static void load_named_recipe(lua_State *L, const char *path) {
+  if (lua_getfield(L, -1, "recipe") != LUA_TSTRING) {
+    lua_pop(L, 1);
+    return;
+  }
+  const char *name = lua_tostring(L, -1), *slash = strrchr(path, '/');
+  if (strchr(name, '/') != NULL) {
+    luaL_error(L, "%s: recipe is a recipe or the name of a file beside this one, not %s", path,
+               name);
+  }
+  lua_pushlstring(L, path, slash != NULL ? (size_t)(slash + 1 - path) : 0);
+  lua_insert(L, -2);
+  lua_concat(L, 2);
+  push_returned(L, lua_tostring(L, -1));
+  lua_setfield(L, -3, "recipe");
+  lua_pop(L, 1);
+}
+
 /* [-1, +1] What a recipe file returns, as options of rondo.quantize: rondo.recipe { ... } is one of
  * them; a plain table is all of them. */
 static void push_as_options(lua_State *L, const char *recipe) {
@@ -176,7 +201,10 @@ static void push_as_options(lua_State *L, const char *recipe) {
     luaL_error(L, "%s: a recipe file returns rondo.recipe { ... } or a table of options, not %s",
                recipe, luaL_typename(L, -1));
   }
-  if (luaL_getmetafield(L, -1, "__name") == LUA_TNIL) return;
+  if (luaL_getmetafield(L, -1, "__name") == LUA_TNIL) {
+    load_named_recipe(L, recipe);
+    return;
+  }
   lua_pop(L, 1);
   lua_newtable(L);
   lua_insert(L, -2);
@@ -188,8 +216,7 @@ static void push_options(lua_State *L, const char *recipe) {
   if (recipe == NULL) {
     lua_newtable(L);
   } else {
-    load_file(L, recipe);
-    lua_call(L, 0, 1);
+    push_returned(L, recipe);
     push_as_options(L, recipe);
   }
   lua_pushcfunction(L, report_progress);

@@ -15,6 +15,12 @@
 /* Why a call was ended by rondo itself. */
 typedef enum rondo_limited { RONDO_LIMIT_NONE, RONDO_LIMIT_STEPS, RONDO_LIMIT_TIME } rondo_limited;
 
+/* A line of a script; "" and 0 stand for none. */
+typedef struct rondo_place {
+  char file[512];
+  int line;
+} rondo_place;
+
 struct rondo {
   lua_State *L; /* NULL when it could not be made, and after the script has ended the process */
   rondo_config config;
@@ -37,8 +43,9 @@ struct rondo {
   uint64_t deadline;       /* of the call, in nanoseconds */
   const char *model, *out; /* that rondo_quantize may use, beside what is granted to scripts */
   struct {
-    char file[512], tensor[512];
-    int line;
+    rondo_place place, witnessed;
+    char tensor[512];
+    char words[256]; /* the end of the text of the error that was witnessed last */
     rondo_error_record record;
   } error;
   size_t warning_length; /* of the warning that is being put together */
@@ -61,8 +68,15 @@ rondo_status rondo_report(rondo *r, rondo_status status, const char *message);
 /* record.c: forgets the last error. */
 void rondo_clear_record(rondo *r);
 
-/* record.c: remembers where in a script the error arose that a message handler deals with. */
-void rondo_record_place(lua_State *L);
+/* record.c: remembers where in a script the error arose that a message handler deals with; where it
+ * tells on in other words what a witness has seen, that one's place. */
+void rondo_record_place(lua_State *L, const char *message);
+
+/* record.c: the module rondo.witness of a host: a message handler. */
+int rondo_witness(lua_State *L);
+
+/* record.c: "FILE:LINE: " of the script that runs, or "". [-0, +1] */
+void rondo_push_place(lua_State *L);
 
 /* record.c: remembers a script that does not compile, and the line that message names. */
 void rondo_record_chunk(rondo *r, const char *path, const char *message);

@@ -194,6 +194,14 @@ static void make_globals(lua_State *L, bool trusted) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &globals_key);
 }
 
+/* Errors that the Lua half tells on in other words keep their places. */
+static void set_witness(lua_State *L) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_pushcfunction(L, rondo_witness);
+  lua_setfield(L, -2, "rondo.witness");
+  lua_pop(L, 1);
+}
+
 static const rondo_guard guard = {rondo_charge, rondo_admit, rondo_keep};
 
 int rondo_prepare_state(lua_State *L) {
@@ -210,6 +218,7 @@ int rondo_prepare_state(lua_State *L) {
   replace_exit(L);
   if (!rondo_is_polled(r)) rondo_replace_coroutines(L);
   rondo_preload(L);
+  set_witness(L);
   rondo_require_installed(L, "lfs");
   if (r->config.threads != 0) set_threads(L, r->config.threads);
   make_globals(L, trusted);
