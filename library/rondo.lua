@@ -156,8 +156,8 @@ rondo.clip.signed = nil
 ---@type rondo.strategy
 rondo.clip.least_squares = nil
 
----For scales of e4m3 and e8m0: tries those of that type around the plain one, `below` (4) codes less
----to `above` (6) more; of e8m0 at most one.
+---For scales of e4m3 and e8m0: tries those of that type around the plain one, `below` (4) codes
+---less to `above` (6) more; of e8m0 at most one.
 ---@type rondo.strategy
 rondo.clip.neighbours = nil
 
@@ -236,8 +236,8 @@ function quantized:error(weight) end
 ---@field totals table
 ---@field changed table the same over the layers that differ
 
----What rondo.verify gives. snr_db is nil where nothing was lost, plain_error where something else is
----wrong.
+---What rondo.verify gives. snr_db is nil where nothing was lost, plain_error where something else
+---is wrong.
 ---@class rondo.verification
 ---@field good boolean whether there are no problems
 ---@field problems table[] { what: "layer" or "tensor", name, problem }
@@ -1183,7 +1183,7 @@ function rondo.plot.heat(values, options) end
 ---the kind of zero point; default "integer"; "positive": from 1 on; "float": the value of code 0,
 ---stored like the scale
 ---@field zero "integer"|"positive"|"float"
----@field tensor_scale boolean scales of e4m3 are multiplied by one of the tensor's own; default false
+---@field tensor_scale boolean|number one more above scales of e4m3, or that one; default false
 ---the scales quantized in turn: { bits, group_size, mean, map }, map "int" or "dynamic"
 ---@field double table?
 ---@field importance rondo.tensor? a value for each column: the weight of its errors
@@ -1356,8 +1356,8 @@ function rondo.scheme.is(value) end
 ---of it; for rondo.plan, rondo.quantize and --recipe. A rule is { pattern, scheme } (name = "...":
 ---how a plan calls it; fixed = true: no policy changes what it decides),
 ---{ function (layer) -> boolean, scheme }, a function (layer) -> scheme or nil, or another recipe.
----Fields: name, otherwise (a scheme), fallback, transform, policy, revise, fused, options with rules;
----see docs/recipes.md.
+---Fields: name, otherwise (a scheme), fallback, transform, policy, revise, fused, options with
+---rules; see docs/recipes.md.
 ---A recipe with options is called with them.
 ---@param rules table
 ---@return rondo.recipe

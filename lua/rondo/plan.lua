@@ -112,9 +112,10 @@ local function fitted(made, where, name, what, scheme, rule, shape, dtype)
   local o, about = made.options, about_layer(made, name, what, shape, dtype)
   local fit, reason = first_fit(made.format, about, { scheme, table.unpack(o.fallback) })
   if not fit then
-    refuse(where, name, rule, scheme, reason .. (#o.fallback == 0
-      and "; a fallback would be taken instead: --fallback keep, fallback = rondo.keep in the recipe"
-      or "; no fallback fits either"))
+    local way_out = "; a fallback would be taken instead: --fallback keep, fallback = rondo.keep in "
+      .. "the recipe"
+    refuse(where, name, rule, scheme,
+           reason .. (#o.fallback == 0 and way_out or "; no fallback fits either"))
   elseif reason then
     rule = ("%s (%s instead: %s)"):format(rule, fit:label(), reason)
     o.fallback_rules[rule] = true

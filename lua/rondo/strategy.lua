@@ -56,9 +56,9 @@ end
 -- @param run       function (weight, scheme, options) -> ratios, or scales, zeros (a number: for
 --                  all groups); weight is a matrix, scheme does not clip
 -- @param refuse    function (options) -> why they do not go together, or nil; may be absent
--- @param misfit    function (scheme, options, cols) -> why there is nothing to be found for weights of
---                  that scheme with rows of `cols` (nil: any), or nil; may be absent. It is asked
---                  before anything is quantized, so that run sees only what fits
+-- @param misfit    function (scheme, options, cols) -> why there is nothing to be found for weights
+--                  of that scheme with rows of `cols` (nil: any), or nil; may be absent. It is
+--                  asked before anything is quantized, so that run sees only what fits
 function strategy.new(name, defaults, run, refuse, misfit)
   if type(name) ~= "string" or type(defaults) ~= "table" or type(run) ~= "function" then
     error("strategy: a name, a table of options with their defaults, and a function are expected",

@@ -15,8 +15,8 @@ end
 
 local limits = { interrupted = true, ["not enough memory"] = true }
 
--- Whether an error is a user's: raised in the recipe's file, or with no place of its own, as what is
--- said of options, layers and strategies.
+-- Whether an error is a user's: raised in the recipe's file, or with no place of its own, as what
+-- is said of options, layers and strategies.
 local function is_usage(problem, path)
   if type(problem) ~= "string" or limits[problem] then return false end
   return path and problem:sub(1, #path + 1) == path .. ":" or not problem:find "^[^\n:]*:%d+: "
