@@ -112,8 +112,8 @@ local function fitted(made, where, name, what, scheme, rule, shape, dtype)
   local o, about = made.options, about_layer(made, name, what, shape, dtype)
   local fit, reason = first_fit(made.format, about, { scheme, table.unpack(o.fallback) })
   if not fit then
-    local way_out = "; a fallback would be taken instead: --fallback keep, fallback = rondo.keep in "
-      .. "the recipe"
+    local way_out = "; a fallback would be taken instead: --fallback keep, fallback = rondo.keep "
+      .. "in the recipe"
     refuse(where, name, rule, scheme,
            reason .. (#o.fallback == 0 and way_out or "; no fallback fits either"))
   elseif reason then
