@@ -23,6 +23,15 @@ describe("rondo quantize", function()
     assert.truthy(text:find(out .. " written in ", 1, true))
   end)
 
+  it("has a clip ratio of 1 where nothing is searched, however scales are found", function()
+    for _, dtype in ipairs { "nvfp4", "fp8" } do
+      local text = good { "quantize", small_model(), models.temporary() .. "/out", "--dtype",
+                          dtype }
+      assert.truthy(text:find "up_proj [^\n]* 1%.000 ", text)
+      assert.falsy(text:find("by group", 1, true))
+    end
+  end)
+
   it("prints exactly the report with --json", function()
     local model = small_model()
     local out = models.temporary() .. "/out"

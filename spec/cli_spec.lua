@@ -121,6 +121,8 @@ describe("wrong usage", function()
     { "'--compression-dtype' needs --format packed", "--compression-dtype", "int8" },
     { "'--compression-dim' needs --format packed", "--format", "fake", "--compression-dim", "0" },
     { "'--scale-dtype' needs --format packed", "--scale-dtype", "float16" },
+    { "'--activations' needs --format compressed-tensors", "--format", "gptq", "--activations",
+      "none" },
     { "too many arguments", "third" },
     { "unknown option '-b'", "-b", "4" },
   }

@@ -79,6 +79,11 @@ describe("a session", function()
     assert.same({ text = '"a\\nb"' }, feed "b]]")
     assert.same({ more = true }, feed "if true then")
     session:cancel()
+    assert.same({ more = true }, feed "1 +")
+    assert.same({ more = true }, feed "2 *")
+    assert.same({ text = "7" }, feed "3")
+    assert.truthy(feed "1 +;".error)
+    assert.truthy(feed "1 + )".error)
     assert.same({ text = "1" }, feed "1")
   end)
 
@@ -176,6 +181,20 @@ describe("showing", function()
     assert.equal("name   n\na      1\nbc    23\n(also: note)", text(list))
     for i = 3, 30 do list[i] = { name = "r", n = i } end
     assert.truthy(text(list):find "%.%.%. 10 more")
+  end)
+
+  it("is a summary for plans, reports and comparisons", function()
+    local model, out = small_model(), models.temporary() .. "/q"
+    local report = assert(rondo.quantize(model, out))
+    local no_error = "relative error 0, SNR inf dB, MSE 0" -- zeros
+    assert.matches("^report: fake\n  4 of 6 tensors quantized: " .. no_error .. "\n  %S+ kB %-> ",
+                   show.text(report))
+    local comparison = assert(rondo.compare(model, out))
+    assert.equal("comparison\n  4 layers: " .. no_error .. "\n  2 of 2 other tensors are identical",
+                 show.text(comparison))
+    table.insert(comparison.only_a, { name = "x", what = "layer" })
+    assert.matches("\n  only in A: 1$", show.text(comparison))
+    assert.matches("^plan for ", show.text(assert(rondo.plan(model))))
   end)
 
   it("asks values that print themselves", function()
@@ -466,6 +485,10 @@ describe("help", function()
     assert.truthy(help(rondo.open):find("^rondo.open%(path %[, options%]%)\n  Opens a model"))
     assert.equal(help(rondo.open), help "open")
     assert.equal(help(rondo.open), help "rondo.open")
+    assert.truthy(help "budget":find "^rondo.policy.budget%(")
+    assert.truthy(help "hist":find "^rondo.tensor:hist%(")
+    assert.truthy(help "loss":find "scheme:loss", help "loss")
+    assert.truthy(help "loss":find "recipe.layer:loss", help "loss")
     assert.truthy(help "tensor:sum":find "^rondo.tensor:sum%(%[dim%] %[, options%]%)")
     assert.equal(help "tensor:sum", help(core.zeros({ 1 }).sum))
     assert.equal(help "scheme:loss", help(rondo.int4.loss))

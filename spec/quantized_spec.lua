@@ -117,6 +117,8 @@ describe("scheme:quantize", function()
     refuses("quantize: NaN at row 2, column 7", rondo.int4.quantize, rondo.int4, w)
     refuses("loss: NaN at row 2, column 7", rondo.int4.loss, rondo.int4 { clip = "grid" }, w)
     refuses("losses: NaN at row 2, column 7", rondo.int4.losses, rondo.int4, w, { 1 })
+    refuses("quantized_spec.lua", function() rondo.int4:ratios(w, "x") end)
+    refuses("ratios: a number is expected, not a string", rondo.int4.ratios, rondo.int4, w, "x")
     w[2][7] = math.huge
     refuses("infinity at row 2, column 7", rondo.int4.quantize,
             rondo.int4 { group_size = { 2, 8 } }, w)

@@ -9,6 +9,7 @@
 local core = require "rondo.core"
 local kinds = require "rondo.model.layer"
 local side_by_side = require "rondo.model.side_by_side"
+local text_table = require "rondo.text_table"
 
 local compare = {}
 
@@ -187,6 +188,42 @@ local function weights_of(map)
   return count
 end
 
+-- ---- In words ----
+
+local function total_line(words, t)
+  return ("%s: relative error %.4g, SNR %s dB, MSE %.4g"):format(words, t.relative_error,
+    t.snr_db and ("%.2f"):format(t.snr_db) or "inf", t.mse)
+end
+
+--- What a comparison comes to, as a list of lines.
+function compare.summary(result)
+  local lines, changed, total, same = {}, result.changed, result.totals, 0
+  if total.layers > 0 then
+    lines[1] = total_line(text_table.count(total.layers, "layer"), total)
+    if changed.layers > 0 and changed.layers < total.layers then
+      lines[2] = total_line(("%d of them changed"):format(changed.layers), changed)
+    end
+  end
+  for _, t in ipairs(result.tensors) do same = same + (t.identical and 1 or 0) end
+  if #result.tensors > 0 then
+    lines[#lines + 1] = ("%d of %d other tensors are identical"):format(same, #result.tensors)
+  end
+  return lines
+end
+
+local Comparison = { __name = "rondo.comparison", __metatable = "locked" }
+
+function Comparison.__tostring(result)
+  local lines = { "comparison", table.unpack(compare.summary(result)) }
+  for _, missing in ipairs { { "shapes differ", result.differing_shapes },
+                             { "only in A", result.only_a }, { "only in B", result.only_b } } do
+    if #missing[2] > 0 then lines[#lines + 1] = ("%s: %d"):format(missing[1], #missing[2]) end
+  end
+  return table.concat(lines, "\n  ")
+end
+
+-- ---- Comparing ----
+
 --- Compares two models.
 -- @param a, b  what rondo.open gives, or paths; errors are measured against a
 -- @param progress  function (done, total), in weights, or nil
@@ -226,7 +263,7 @@ function compare.run(a, b, progress)
   result.changed = sum_layers(result.layers, function(entry)
     return entry.differing > 0 or entry.quantized_a ~= entry.quantized_b
   end)
-  return result
+  return setmetatable(result, Comparison)
 end
 
 return compare

@@ -113,7 +113,7 @@ end
 -- @return { ratio, error, norm }: the clip ratio (NaN where groups have ratios of their own), the
 --         sum of squared differences and of squares; or nil, message, code
 function execute.quantize(job, keep, put, put_bytes, tick)
-  local ratio, message, code = 0 / 0, nil, nil
+  local ratio, message, code = job.scheme.clip == "none" and job.scheme.ratio or 0 / 0, nil, nil
   local known = job.work[1].shared and params.with_factor(job.scheme, 1) or job.scheme
   if not params.are_found(known, job.reference) then
     ratio, message, code = execute.ratio(job, keep, tick)

@@ -124,6 +124,9 @@ end
 
 --- Clip ratios for a weight, one for each group, all of them `value` (f32).
 function methods:ratios(weight, value)
+  if type(value) ~= "number" then
+    error("ratios: a number is expected, not a " .. type(value), 2)
+  end
   local matrix = quantized_tensor.matrix("ratios", weight, 2)
   return core.full(params.shape(self, matrix.shape[1], matrix.shape[2]), value, "f32")
 end

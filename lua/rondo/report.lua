@@ -7,6 +7,8 @@ local layers_of = require "rondo.model.layers"
 local plan_of = require "rondo.plan"
 local recipe_of = require "rondo.recipe"
 local sequence = require "rondo.sequence"
+local sizes = require "rondo.sizes"
+local text_table = require "rondo.text_table"
 
 local report = {}
 
@@ -37,7 +39,7 @@ function Results:add(i, result)
   self.ratio[i], self.error[i], self.norm[i] = result.ratio, result.error, result.norm
 end
 
--- ---- The report ----
+-- ---- What is in it ----
 
 local function layer_of(made, i, results)
   local m, name = plan_of.measure(made, i), made.names[i]
@@ -90,6 +92,39 @@ local function fallbacks_of(made)
   return json.array(list)
 end
 
+-- ---- In words ----
+
+local function decibels(value)
+  return type(value) == "number" and ("%.2f"):format(value) or "inf"
+end
+
+--- What a report comes to, as a list of lines.
+function report.summary(made)
+  local t, lines = made.totals, {}
+  if t.layers == 0 then
+    return { ("nothing quantized: %d tensors copied"):format(t.tensors) }
+  end
+  lines[1] = ("%d of %d tensors quantized: relative error %.4g, SNR %s dB, MSE %.4g"):format(
+    t.layers, t.tensors, t.relative_error, decibels(t.snr_db), t.mse)
+  lines[2] = ("%s -> %s (%.2fx), %.2f bits per quantized weight"):format(
+    sizes.show(t.bytes_before), sizes.show(t.bytes_after),
+    t.bytes_after > 0 and t.bytes_before / t.bytes_after or 1, t.bits_per_weight)
+  if #made.fallbacks > 0 then
+    lines[3] = ("fallbacks: %s has no place for %s as their rules want them; the report says why")
+      :format(made.options.format, text_table.count(#made.fallbacks, "tensor"))
+  end
+  return lines
+end
+
+local Report = { __name = "rondo.report", __metatable = "locked" }
+
+function Report.__tostring(made)
+  local head = ("report: %s"):format(made.options.format)
+  return table.concat({ head, table.unpack(report.summary(made)) }, "\n  ")
+end
+
+-- ---- The report ----
+
 --- Makes the report of a plan that was carried out.
 -- @param results  of report.results, with all that was quantized
 -- @return { schema, rondo, options, source, layers, fallbacks, totals, copied_files, left_files };
@@ -114,11 +149,11 @@ function report.make(made, results)
     files[i] = json.object { { "name", file.path:match("[^/]+$") }, { "size", file.size },
                              { "header_digest", file.header_digest } }
   end
-  return {
+  return setmetatable({
     schema = 1, rondo = core.version, options = options_of(made),
     source = json.array(files), layers = layers, totals = totals, fallbacks = fallbacks_of(made),
     copied_files = json.array {}, left_files = json.array {},
-  }
+  }, Report)
 end
 
 local order = { "schema", "rondo", "options", "source", "totals", "layers", "fallbacks",

@@ -1,5 +1,6 @@
 -- cli.compare: `rondo compare A B`: the error of every layer, and what else differs.
 
+local compare = require "rondo.compare"
 local document = require "rondo.cli.document"
 local output = require "rondo.cli.output"
 local planning = require "rondo.cli.planning"
@@ -67,24 +68,8 @@ local function nonfinite_lines(lines, result)
     function(e) return ("%s: %s"):format(e.name, text_table.count(e.incomparable, "place")) end)
 end
 
-local function total_line(words, t)
-  return ("%s: relative error %.4g, SNR %s dB, MSE %.4g"):format(words, t.relative_error,
-    decibels(t.snr_db), t.mse)
-end
-
 local function summary(result)
-  local lines, changed, total = {}, result.changed, result.totals
-  if total.layers > 0 then
-    lines[1] = total_line(text_table.count(total.layers, "layer"), total)
-    if changed.layers > 0 and changed.layers < total.layers then
-      lines[2] = total_line(("%d of them changed"):format(changed.layers), changed)
-    end
-  end
-  local same = 0
-  for _, t in ipairs(result.tensors) do same = same + (t.identical and 1 or 0) end
-  if #result.tensors > 0 then
-    lines[#lines + 1] = ("%d of %d other tensors are identical"):format(same, #result.tensors)
-  end
+  local lines = compare.summary(result)
   nonfinite_lines(lines, result)
   local function named(e) return ("%s %s"):format(e.what, e.name) end
   list_names(lines, "shapes differ:", result.differing_shapes, function(e)
@@ -138,7 +123,7 @@ end
 return function(o)
   local a, b = planning.open(o.a), planning.open(o.b)
   local line <close> = output.progress(progress.new("comparing", { show = sizes.count }))
-  local result, message = require("rondo.compare").run(a, b, function(done, total)
+  local result, message = compare.run(a, b, function(done, total)
     line:update(done, total)
   end)
   line:clear()

@@ -157,10 +157,11 @@ cli_options.of = {
 
 -- ---- What goes together ----
 
--- With the defaults, which may be spelled out anywhere.
-local packed_only = { { "compression_dtype", "--compression-dtype", "int32" },
-                      { "compression_dim", "--compression-dim", 1 },
-                      { "scale_dtype", "--scale-dtype", "float32" } }
+-- Options of one format, with their defaults, which may be spelled out anywhere.
+local of_format = { { "compression_dtype", "--compression-dtype", "int32", "packed" },
+                    { "compression_dim", "--compression-dim", 1, "packed" },
+                    { "scale_dtype", "--scale-dtype", "float32", "packed" },
+                    { "activations", "--activations", "dynamic", "compressed-tensors" } }
 
 local whole = { fp8 = true, mxfp4 = true, mxfp8 = true, nvfp4 = true }
 
@@ -226,15 +227,13 @@ local function quantization_conflict(o)
     return ("options '--clip' and '--%s' exclude each other: the search finds the ratios"):format(
       o.mse_search and "mse-search" or "quantile")
   end
-  if o.format == "packed" then
-    if o.bits and o.bits > 8 then
-      return ("option '--bits' must be at most 8 with --format packed, not %d"):format(o.bits)
-    end
-    return nil
+  if o.format == "packed" and o.bits and o.bits > 8 then
+    return ("option '--bits' must be at most 8 with --format packed, not %d"):format(o.bits)
   end
-  for _, option in ipairs(packed_only) do
-    if o[option[1]] ~= nil and o[option[1]] ~= option[3] then
-      return ("option '%s' needs --format packed"):format(option[2])
+  for _, option in ipairs(of_format) do
+    local name, flag, default, format = table.unpack(option)
+    if o[name] ~= nil and o[name] ~= default and o.format ~= format then
+      return ("option '%s' needs --format %s"):format(flag, format)
     end
   end
 end

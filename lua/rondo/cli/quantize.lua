@@ -3,6 +3,7 @@
 local output = require "rondo.cli.output"
 local planning = require "rondo.cli.planning"
 local progress = require "rondo.progress"
+local report_of = require "rondo.report"
 local sizes = require "rondo.sizes"
 local text_table = require "rondo.text_table"
 
@@ -41,29 +42,16 @@ local function worst_of(layers)
 end
 
 local function summary(report, o, seconds)
-  local t, lines = report.totals, {}
-  local written = ("%s written in %s"):format(text_table.printable(o.out),
-                                              sizes.duration(seconds))
-  if t.layers == 0 then
-    return { ("nothing quantized: %d tensors copied"):format(t.tensors), written }
-  end
-  lines[1] = ("%d of %d tensors quantized: relative error %.4g, SNR %s dB, MSE %.4g"):format(
-    t.layers, t.tensors, t.relative_error, decibels(t.snr_db), t.mse)
-  lines[2] = ("%s -> %s (%.2fx), %.2f bits per quantized weight"):format(
-    sizes.show(t.bytes_before), sizes.show(t.bytes_after),
-    t.bytes_after > 0 and t.bytes_before / t.bytes_after or 1, t.bits_per_weight)
-  if #report.fallbacks > 0 then
-    lines[3] = ("fallbacks: %s has no place for %s as their rules want them; the report says why")
-      :format(report.options.format, text_table.count(#report.fallbacks, "tensor"))
-  end
-  if report.options.format == "fake" then
-    lines[3] = output.fake_note
+  local lines = report_of.summary(report)
+  if report.totals.layers > 0 and report.options.format == "fake" then
+    lines[#lines + 1] = output.fake_note
   end
   if #report.left_files > 0 then
     local left = table.concat(report.left_files, ", ")
     lines[#lines + 1] = "not copied: " .. text_table.printable(left)
   end
-  lines[#lines + 1] = written
+  lines[#lines + 1] = ("%s written in %s"):format(text_table.printable(o.out),
+                                                  sizes.duration(seconds))
   return lines
 end
 

@@ -28,7 +28,8 @@ end
 function evaluate.compile(text, env)
   local bare = text:match "^(.-);%s*$"
   local expression = bare or text
-  if load("return " .. expression, CHUNK, "t", env) then
+  local fits, why = load("return " .. expression, CHUNK, "t", env)
+  if fits then
     local chunk = load(("return (...)(%s\n)"):format(expression), CHUNK, "t", env)
     if chunk then
       return { silent = bare ~= nil, run = function() return chunk(keep) end }
@@ -36,7 +37,7 @@ function evaluate.compile(text, env)
   end
   local chunk, message = load(text, CHUNK, "t", env)
   if chunk then return { silent = bare ~= nil, run = chunk } end
-  if message:find "<eof>$" then return nil end
+  if message:find "<eof>$" or not bare and why:find "<eof>$" then return nil end
   return nil, one_line(message, text)
 end
 

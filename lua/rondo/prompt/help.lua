@@ -151,6 +151,18 @@ local function of_name(name)
   return #lines > 0 and lines or nil
 end
 
+-- The lines of the one thing whose name ends in `name`, or the names of several, or nil.
+local function of_end(name)
+  local known, found = docs.load(), {}
+  for _, list in ipairs { known.functions, known.values } do
+    for _, entry in ipairs(list) do
+      if entry.name:match "[^.:]*$" == name then found[#found + 1] = entry.name end
+    end
+  end
+  if #found < 2 then return found[1] and of_name(found[1]) end
+  return { ("'%s' is the end of several names: %s"):format(name, table.concat(found, ", ")) }
+end
+
 local function unknown(name)
   local names = {}
   for _, list in pairs(docs.load()) do
@@ -170,7 +182,7 @@ end
 
 local function lines_for(what)
   if what == nil or what == require "rondo" then return overview() end
-  if type(what) == "string" then return of_name(what) or unknown(what) end
+  if type(what) == "string" then return of_name(what) or of_end(what) or unknown(what) end
   if type(what) == "function" then
     local entry = docs.of_function(what)
     return entry and of_function(entry) or { docs.signature(what), "  no documentation" }
