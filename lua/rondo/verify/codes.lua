@@ -9,6 +9,7 @@
 -- nearest one; and 4d of a zero point that is a number, which is rounded as well.
 
 local core = require "rondo.core"
+local params = require "rondo.params"
 local stream = require "rondo.stream"
 local tiles = require "rondo.tiles"
 
@@ -155,6 +156,17 @@ end
 
 -- ---- A matrix ----
 
+local TILE = 256 * 1024 -- weights: half a dozen tiles of f32 are looked at together
+
+-- Tiles that do not cut through the rows of groups, unless these are very high.
+local function tiles_of(scheme, rows, cols)
+  local layout = params.layout(scheme, rows, cols)
+  local height = layout.group_dim == 0 and layout.group_size or layout.group_rows
+  if height >= rows or height * tiles.columns > TILE then height = 1 end
+  return tiles.bands(rows, cols, { group_dim = 1, group = 1, row_align = height, col_align = 1,
+                                   whole_groups = 1, limit = math.min(tiles.limit, TILE) })
+end
+
 -- Squared error of the scheme's plain rounding: scales from the groups' ranges.
 local function plain_error(scheme, from, factor)
   if factor then scheme = scheme { tensor_scale = factor } end
@@ -173,7 +185,7 @@ end
 function codes.check(from, into, slice, state, advance)
   local scheme, factor = into.layer.scheme, nil
   if from.rows * from.cols == 0 then return true end
-  for tile in tiles.plain(from.rows, from.cols) do
+  for tile in tiles_of(scheme, from.rows, from.cols) do
     local p, message, code = into:parts(slice, tile.row, tile.rows, tile.col, tile.cols)
     if not p then return nil, message, code end
     local weight
