@@ -66,6 +66,21 @@ describe("a layer that a format has no place for", function()
     assert.truthy(message:find("no fallback fits either", 1, true), message)
   end)
 
+  it("is told by the command's plan with the reason once, below the table", function()
+    local code, text = command.run { "plan", folder, "--format", "compressed-tensors",
+                                     "--fallback", "keep" }
+    assert.equal(0, code)
+    assert.truthy(text:find("linear layer (keep instead)\n", 1, true), text)
+    local reason = "44 inputs are no multiple of the group size 32"
+    assert.truthy(text:find("as their rules want them\n  1 tensor: " .. reason .. "\n", 1, true),
+                  text)
+    assert.equal(1, select(2, text:gsub(reason, "")))
+    code, text = command.run { "plan", folder, "--format", "compressed-tensors", "--fallback",
+                               "keep", "--json" }
+    assert.equal(0, code)
+    assert.truthy(text:find("(keep instead: " .. reason .. ")", 1, true), text)
+  end)
+
   it("is told in summary, report and the command's last lines", function()
     local made = assert(plan { fallback = "keep" })
     assert.truthy(tostring(made):find("compressed-tensors has no place for 1 tensor", 1, true))

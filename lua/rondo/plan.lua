@@ -117,8 +117,9 @@ local function fitted(made, where, name, what, scheme, rule, shape, dtype)
     refuse(where, name, rule, scheme,
            reason .. (#o.fallback == 0 and way_out or "; no fallback fits either"))
   elseif reason then
-    rule = ("%s (%s instead: %s)"):format(rule, fit:label(), reason)
-    o.fallback_rules[rule] = true
+    local short = ("%s (%s instead"):format(rule, fit:label())
+    rule = ("%s: %s)"):format(short, reason)
+    o.fallback_rules[rule] = { rule = short .. ")", reason = reason }
   end
   return fit, rule
 end
@@ -267,7 +268,7 @@ function measure(made, chosen, name)
   for _, e in ipairs(outputs) do after = after + e.nbytes end
   return {
     shape = about.shape, dtype = about.dtype, action = chosen.action, rule = chosen.rule,
-    scheme = chosen.scheme and chosen.scheme:label(), weights = weights,
+    fallback = chosen.fallback, scheme = chosen.scheme and chosen.scheme:label(), weights = weights,
     bits = weights > 0 and after * 8 / weights or 0, bytes_before = about.nbytes,
     bytes_after = after, outputs = outputs, pieces = list,
   }
@@ -275,8 +276,9 @@ end
 
 local MOST_MEASURES = 1000 -- remembered; a model may have as many shapes as tensors
 
---- What the i-th job comes to: the fields of its row but the name, and weights and outputs; one
---- table for many jobs, for nobody to change.
+--- What the i-th job comes to: the fields of its row but the name, weights, outputs, and where its
+--- rule does not get what it asks for, fallback: { rule, reason }, its text in two; one table for
+--- many jobs, for nobody to change.
 function plan.measure(made, i)
   local chosen, name = made.decisions[i], made.names[i]
   if made.list.records[name] then return measure(made, chosen, name) end
@@ -595,7 +597,7 @@ end
 
 function new(model, o)
   o.decisions = {} -- those made so far, see decision
-  o.fallback_rules = {} -- the texts of those that are not what the recipe asked for
+  o.fallback_rules = {} -- rules that do not get what they ask for, by text: { rule, reason } apart
   local list, tied = model_of().layer_list(model)
   return { model = model, options = o, list = list, tied = tied, names = model.names,
            format = formats.get(o.format),

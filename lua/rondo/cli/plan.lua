@@ -17,7 +17,7 @@ local columns = {
   { title = "becomes", text = function(m) return m.scheme or m.action end },
   { title = "bits", right = true, text = function(m) return ("%.4g"):format(m.bits) end },
   { title = "bytes", right = true, text = function(m) return ("%d"):format(m.bytes_after) end },
-  { title = "rule", text = function(m) return m.rule end },
+  { title = "rule", text = function(m) return m.fallback and m.fallback.rule or m.rule end },
 }
 
 local file_columns = {
@@ -60,11 +60,29 @@ local function write_tensors(made, emit)
   end
 end
 
+-- Why rules do not get what they ask for, and how many tensors that concerns: a line for each reason,
+-- rather than a long one for each tensor.
+local function reasons(made)
+  local lines, counts, order = {}, {}, {}
+  for i = 1, #made.names do
+    local fallback = plan.measure(made, i).fallback
+    local reason = fallback and fallback.reason
+    if reason and not counts[reason] then counts[reason], order[#order + 1] = 0, reason end
+    if reason then counts[reason] = counts[reason] + 1 end
+  end
+  for i, reason in ipairs(order) do
+    lines[i] = ("  %s: %s"):format(text_table.count(counts[reason], "tensor"),
+                                   text_table.printable(reason))
+  end
+  return lines
+end
+
 local function show(made)
   output.stream(function(emit) write_tensors(made, emit) end)
   output.lines { "" }
   output.table(file_columns, made.files)
   output.lines { "", table.unpack(plan.summary(made)) }
+  output.lines(reasons(made))
   if made.options.format == "fake" then output.lines { output.fake_note } end
   return true
 end
