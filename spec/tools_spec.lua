@@ -109,6 +109,27 @@ describe("tools/setup.sh", function()
     assert.truthy(text:find("packages are: lua-busted strace\n", 1, true), text)
   end)
 
+  it("shows how far the build is, and all that it said where it fails", function()
+    commands { cmake = true }
+    local function build(lines)
+      write_file(folder .. "/bin/cmake", "#!/bin/sh\n[ $1 = --preset ] && exit\n" .. lines)
+      sh("chmod +x %s/bin/cmake", folder)
+      return sh("env PATH=%s/bin sh -c 'root=%s; . tools/setup.sh; build_in %s/b default'", folder,
+                folder, folder)
+    end
+    local make = "echo '[ 4%] Building C object a.o'; echo '[ 33%] Building C object b.o'; "
+      .. "echo '[ 38%] Building C object c.o'; echo '[ 99%] Building C object d.o'; "
+      .. "echo '[100%] Linking e'\n"
+    local text, status = build(make)
+    assert.same({ "building " .. folder .. "/b 33% 99%\n", 0 }, { text, status })
+    text, status = build "echo '[1/4] Building C object a.o'; echo '[4/4] Linking e'\n"
+    assert.same({ "building " .. folder .. "/b 25%\n", 0 }, { text, status })
+    text, status = build "echo '[1/4] Building C object a.o'; echo 'a.c:1: wrong'; exit 3\n"
+    assert.equal(1, status)
+    assert.truthy(text:find("/b 25%\n", 1, true), text)
+    assert.truthy(text:find("a.c:1: wrong\nsh: building failed\n", 1, true), text)
+  end)
+
   it("refuses a CMake that is too old", function()
     commands { cmake = true }
     write_file(folder .. "/bin/cmake", "#!/bin/sh\necho cmake version 3.18.4\n")

@@ -87,17 +87,38 @@ install_missing() {
   [ -z "$missing_packages" ] || give_up
 }
 
+# Keeps the lines of a build in the file $1 and shows how far it is.
+show_build() {
+  lua5.4 -e '
+    io.stdout:setvbuf "no"
+    local log, due = assert(io.open(arg[1], "w")), 10
+    for line in io.lines() do
+      log:write(line, "\n")
+      local percent = line:match "^%[ *(%d+)%%%] Building"
+      local count, all = line:match "^%[(%d+)/(%d+)%] Building"
+      percent = tonumber(percent) or count and 100 * count // all or 0
+      if percent >= due then
+        io.write((" %d%%"):format(percent))
+        due = percent // 10 * 10 + 10
+      end
+    end
+    print()' /dev/null "$1"
+}
+
+configure_and_build() {
+  { [ -f "$1/CMakeCache.txt" ] || (cd "$root" && cmake --preset "$2"); } &&
+    cmake --build "$1" --parallel "$(nproc)"
+}
+
 # build_in FOLDER PRESET: configures with PRESET where FOLDER is not configured, and builds.
 build_in() {
-  build_log=$(mktemp)
-  echo "building $1"
-  if { [ -f "$1/CMakeCache.txt" ] || (cd "$root" && cmake --preset "$2"); } >"$build_log" 2>&1 &&
-    cmake --build "$1" --parallel "$(nproc)" >>"$build_log" 2>&1; then
-    rm -f "$build_log"
-  else
+  build_log=$(mktemp) build_failed="$0: building failed"
+  printf 'building %s' "$1"
+  { configure_and_build "$1" "$2" 2>&1 || echo "$build_failed"; } | show_build "$build_log"
+  if grep -qxF "$build_failed" "$build_log"; then
     cat "$build_log" >&2
     rm -f "$build_log"
-    echo "$0: building failed" >&2
     exit 1
   fi
+  rm -f "$build_log"
 }
