@@ -247,17 +247,17 @@ end
 
 -- Scales of rows that were quantized in turn.
 local function nested_scales(look, path, state, largest)
-  local absmax, map
   return function(r, place)
-    if not absmax then
-      absmax, map = look.tensor(path, "weight.nested_absmax"), look.tensor(path,
-                                                                          "weight.nested_quant_map")
-      absmax, map = absmax:to("f32"), map:to("f32")
-    end
+    local absmax, message, code = look.tensor(path, "weight.nested_absmax")
+    if not absmax then return nil, message, code end
+    local map, codes
+    map, message, code = look.tensor(path, "weight.nested_quant_map")
+    if not map then return nil, message, code end
+    map = map:clone() -- a mapped file may have it at any address
     local width = r.groups.width
     local first, count = (place.row - 1) * width, place.rows * width
-    local codes, message, code = r.checkpoint:read(stored.member(path, "weight.absmax"), 1, 1,
-                                                   first + 1, count)
+    codes, message, code = r.checkpoint:read(stored.member(path, "weight.absmax"), 1, 1,
+                                             first + 1, count)
     if not codes then return nil, message, code end
     local low, high = first // NESTED, (first + count - 1) // NESTED
     local values = core.lookup(codes:reshape { count }, map)
