@@ -60,8 +60,8 @@ local function write_tensors(made, emit)
   end
 end
 
--- Why rules do not get what they ask for, and how many tensors that concerns: a line for each reason,
--- rather than a long one for each tensor.
+-- Why rules do not get what they ask for, and how many tensors that concerns: a line for each
+-- reason, rather than a long one for each tensor.
 local function reasons(made)
   local lines, counts, order = {}, {}, {}
   for i = 1, #made.names do
