@@ -72,7 +72,7 @@ skip() {
   echo "skip  $1"
 }
 
-# The number before a word in busted's last line.
+# The number before a word in the last line of busted, or of the checks with other readers.
 count() {
   sed -n "s/.*\\b\\([0-9][0-9]*\\) $1.*/\\1/p" "$scratch/summary"
 }
@@ -234,6 +234,28 @@ check_bench() {
     --mib 1 --repeats 1 --size 0.3 --sizes 0.3 && test -s "$scratch/bench.json"
 }
 
+# Other people's readers of the formats, from PyPI: some 400 MB, so only where CI asks for them.
+run_interop() {
+  if [ "${CI:-}" != true ]; then
+    skip "other people's readers of the formats: sh spec/interop/run.sh quick"
+    return
+  fi
+  begun=$(date +%s)
+  timeout -k 10 900 sh spec/interop/run.sh quick >"$log" 2>&1 </dev/null
+  status=$?
+  tail -n 1 "$log" | grep -E '^[0-9]+ passed, ' >"$scratch/summary"
+  good=$(count passed) bad=$(count failed) pending=$(count skipped)
+  if [ -z "$pending" ]; then good=0 bad=1 pending=0; fi
+  if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+  if [ "$good$bad" = 00 ] && [ "$pending" = 0 ]; then pending=1; fi
+  passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + pending))
+  word=ok
+  if [ "$bad" != 0 ]; then word=FAIL; fi
+  printf "%-5s other people's readers: %s passed, %s failed, %s skipped, %s s\n" "$word" "$good" \
+    "$bad" "$pending" "$(($(date +%s) - begun))"
+  if [ "$bad" != 0 ]; then show_log; else grep '^skip ' "$log" | sed 's/^/      /'; fi
+}
+
 # ---- Linters ----
 
 check_format() {
@@ -241,7 +263,7 @@ check_format() {
 }
 
 check_scripts() {
-  for script in spec/run.sh examples/quickstart.sh bench/run.sh tools/*.sh .ci/run; do
+  for script in spec/run.sh spec/interop/run.sh examples/quickstart.sh bench/run.sh tools/*.sh .ci/run; do
     sh -n "$script" || return 1
   done
 }
@@ -282,6 +304,7 @@ else
   else
     run_neon
     check 'the benchmarks run' check_bench
+    run_interop
     run_linters
   fi
 fi

@@ -1,0 +1,76 @@
+"""mlx and mlx-lm on the CPU: mlx's dequantization gives rondo's values, mlx-lm loads the model, computes
+what the source does with rondo's values as its weights, and generates.
+
+    python check_mlx.py CHECKPOINTS MODEL [TOKENS]
+
+Values are equal bit for bit, with scales widened to f32; logits to the rounding of sums, with all that
+is float in the model widened to f32.
+"""
+
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm import generate
+from mlx_lm.utils import load, load_model
+
+from cases import equal, run
+
+mx.set_default_device(mx.cpu)
+MODEL = Path(sys.argv[2])
+
+
+def prompt():
+    if len(sys.argv) > 3:
+        return mx.array(np.fromfile(sys.argv[3], "<u2", 256).astype(np.int32))[None]
+    return mx.array(np.random.default_rng(2).integers(3, 500, (1, 256)).astype(np.int32))
+
+
+def dequantize(module):
+    wide = {name: module[name].astype(mx.float32) if module.mode == "affine" else module[name]
+            for name in ("scales", "biases") if name in module}
+    return mx.dequantize(module.weight, wide["scales"], wide.get("biases"), module.group_size,
+                         module.bits, module.mode, dtype=mx.float32)
+
+
+def check_values(model, own):
+    modules = {path: module for path, module in model.named_modules() if "scales" in module}
+    assert sorted(modules) == sorted(own), f"other layers: {set(modules) ^ set(own)}"
+    for path, module in modules.items():
+        equal(np.array(dequantize(module)), own[path], path)
+
+
+def with_values(own):
+    """The source, with rondo's values in place of its weights."""
+    model, _ = load_model(MODEL)
+    model.load_weights([(path + ".weight", mx.array(value)) for path, value in own.items()],
+                       strict=False)
+    return model
+
+
+def logits(model):
+    model.set_dtype(mx.float32)
+    return model(prompt())
+
+
+def check_logits(model, own):
+    found, expected = logits(model), logits(with_values(own))
+    off = (mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item()
+    assert off < 1e-3, f"logits are off by {off:.1e}"
+    return off
+
+
+def check(case):
+    model, _ = load_model(case.folder)
+    own = case.values()
+    check_values(model, own)
+    said = f"{len(own)} layers, logits off by {check_logits(model, own):.1e}"
+    if not (case.folder / "tokenizer.json").exists():
+        return said
+    text = generate(*load(str(case.folder)), prompt="Once upon a time", max_tokens=16)
+    return f"{said}; {text!r}"
+
+
+if __name__ == "__main__":
+    run(check, "mlx")
