@@ -1,7 +1,7 @@
 """What the checks share: the checkpoints that checkpoints.lua wrote, and the count of what passed.
 
-A check is a program whose first argument is the folder of a model's checkpoints. It prints a line for
-each case, and its status is 1 where one failed.
+A check is a program whose first argument is the folder of a model's checkpoints. It prints a line
+for each case, and its status is 1 where one failed.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""compressed-tensors: its schema takes the configuration, its matching finds each layer's group, its
-decompressors give rondo's values, rounded to the type in which they compute.
+"""compressed-tensors: its schema takes the configuration, its matching finds each layer's group,
+its decompressors give rondo's values, rounded to the type in which they compute.
 
     python check_compressed_tensors.py CHECKPOINTS
 """

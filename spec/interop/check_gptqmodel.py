@@ -1,5 +1,5 @@
-"""GPTQModel: its file dequantizer gives rondo's values, bit for bit in f32; the layers that it loads
-give them rounded to f16. AutoAWQ's unpacking (one file of the package: the rest wants an old
+"""GPTQModel: its file dequantizer gives rondo's values, bit for bit in f32; the layers that it
+loads give them rounded to f16. AutoAWQ's unpacking (one file of the package: the rest wants an old
 transformers) gives them in f32.
 
     python check_gptqmodel.py CHECKPOINTS

@@ -1,10 +1,10 @@
-"""mlx and mlx-lm on the CPU: mlx's dequantization gives rondo's values, mlx-lm loads the model, computes
-what the source does with rondo's values as its weights, and generates.
+"""mlx and mlx-lm on the CPU: mlx's dequantization gives rondo's values, mlx-lm loads the model,
+computes what the source does with rondo's values as its weights, and generates.
 
     python check_mlx.py CHECKPOINTS MODEL [TOKENS]
 
-Values are equal bit for bit, with scales widened to f32; logits to the rounding of sums, with all that
-is float in the model widened to f32.
+Values are equal bit for bit, with scales widened to f32; logits to the rounding of sums, with all
+that is float in the model widened to f32.
 """
 
 import sys

@@ -1,11 +1,12 @@
-"""transformers: loads checkpoints as models and computes what the source does with rondo's values as
-its weights: the same logits, and on text the same perplexity.
+"""transformers: loads checkpoints as models and computes what the source does with rondo's values
+as its weights: the same logits, and on text the same perplexity.
 
     python check_transformers.py CHECKPOINTS MODEL [TOKENS]
 
-TOKENS: u16 token ids; without it, random ones stand for text. 8 windows of 256 tokens. Where weights
-are unpacked on loading, logits are equal but for the order of sums. Where activations are quantized,
-too, or weights stay packed, the perplexity is within 1 %.
+TOKENS: u16 token ids; without it, random ones stand for text. 8 windows of 256 tokens. Where
+weights are unpacked on loading, logits are equal (bitsandbytes' fp4: but for a few weights that
+round to bf16 otherwise). Where activations are quantized, too, or weights stay packed, the
+perplexity is within 1 %, and logits are near.
 """
 
 import shutil
@@ -68,8 +69,20 @@ def quantizes_activations(config):
     return said.get("load_in_8bit") or any(group.get("input_activations") for group in groups)
 
 
+def unreadable_experts(case):
+    """transformers stacks experts while it loads them."""
+    if case.format == "bitsandbytes" or case.format in PACKED:
+        return "transformers does not stack such experts"
+    if case.name in ("fp8-block", "int8", "mxfp8"):
+        return "transformers fails to stack such experts"
+    if case.name == "nvfp4":
+        return "transformers stacks such experts and gets other values"
+
+
 def unreadable(case):
     """What these versions cannot load, whoever wrote it."""
+    if "num_experts" in case.config and unreadable_experts(case):
+        return unreadable_experts(case)
     if case.format in PACKED and "row" in case.name:
         return "the kernel for the CPU has groups of 32 to 256"
     if case.format in PACKED and case.name == "mixed":
@@ -91,9 +104,9 @@ def check(case):
     off = ((logits - expected_logits).norm() / expected_logits.norm()).item()
     said = f"perplexity {found:.6f}, predicted {expected:.6f}, logits off by {off:.1e}"
     if case.format in PACKED or quantizes_activations(case.config):
-        assert abs(found / expected - 1) < 0.01, said
+        assert abs(found / expected - 1) < 0.01 and off < 0.4, said
     else:
-        assert off < 1e-5, said
+        assert off < (1e-3 if case.name.startswith("fp4") else 1e-6), said
     return said
 
 

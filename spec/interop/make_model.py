@@ -4,8 +4,8 @@
                                     # OUT/experts: a Qwen3-MoE in bf16
 
 All dimensions are multiples of 128, so that every format has a place for every layer; attention of
-the Llama has biases; lm_head is its own. Some rows are what is hard on encoders: all zeros, zeros in
-a group, an outlier, one sign, values so small that scales are subnormal in f16.
+the Llama has biases; lm_head is its own. Some rows are what is hard on encoders: all zeros, zeros
+in a group, an outlier, one sign, values so small that scales are subnormal in f16.
 """
 
 import json

@@ -4,11 +4,12 @@
 #
 #   sh spec/interop/run.sh quick|all [FOLDER]
 #
-#   quick  safetensors, numpy, mlx and mlx-lm: some 400 MB
-#   all    and torch, transformers, compressed-tensors, bitsandbytes, GPTQModel, AutoAWQ: some 7 GB
+#   quick  safetensors, numpy, mlx and mlx-lm: some 400 MB, five minutes
+#   all    and torch, transformers, compressed-tensors, bitsandbytes, GPTQModel, AutoAWQ: some 7 GB,
+#          half an hour
 #
 # FOLDER keeps the environment for the next time; without it, a temporary folder is used. rondo is
-# taken from $RONDO_BUILD (build). Models: one of random weights, made here, and stories260K where
+# taken from $RONDO_BUILD (build). Models: some of random weights, made here, and stories260K where
 # ../shared has it. Where PyPI cannot be reached it says that it has skipped everything, with status
 # 0; the last line tells how many cases passed and failed, and how many were not tried.
 set -u
@@ -38,7 +39,8 @@ skip() {
 }
 
 install() {
-  python3 -m venv "$venv" >"$scratch/log" 2>&1 || skip "python3 -m venv: $(tail -n 1 "$scratch/log")"
+  python3 -m venv "$venv" >"$scratch/log" 2>&1 ||
+    skip "python3 -m venv: $(tail -n 1 "$scratch/log")"
   "$venv/bin/pip" install -q "$@" >"$scratch/log" 2>&1 ||
     skip "pip install: $(grep ERROR "$scratch/log" | tail -n 1)"
 }
@@ -53,8 +55,7 @@ if [ ! -e "$venv/installed" ]; then
   if [ "$what" = all ]; then install --no-deps autoawq; fi
   touch "$venv/installed"
 fi
-"$venv/bin/pip" list 2>/dev/null | grep -i -E \
-  '^(safetensors|numpy|mlx|mlx-lm|torch|transformers|compressed-tensors|bitsandbytes|gptqmodel|autoawq|optimum) '
+"$venv/bin/pip" freeze 2>/dev/null | grep -i -E "^($(echo $readers autoawq | tr ' ' '|'))=="
 
 # check NAME ARGS...: what a check says is shown and counted; one that breaks off has failed.
 check() {
@@ -64,7 +65,8 @@ check() {
   status=$?
   grep -a -E '^(ok|FAIL) ' "$scratch/log" | tee -a "$scratch/all"
   if [ "$status" != 0 ]; then
-    grep -a -q '^FAIL ' "$scratch/log" || echo "FAIL  $name $*: status $status" | tee -a "$scratch/all"
+    grep -a -q '^FAIL ' "$scratch/log" ||
+      echo "FAIL  $name $*: status $status" | tee -a "$scratch/all"
     tail -n 20 "$scratch/errors" | sed 's/^/      /'
   fi
 }
@@ -86,7 +88,7 @@ check_model() {
 }
 
 "$venv/bin/python" "$here/make_model.py" "$scratch/random" || exit 1
-for dtype in f32 f16 bf16; do check_model "random-$dtype" "$scratch/random/$dtype"; done
+for model in f32 f16 bf16 experts; do check_model "random-$model" "$scratch/random/$model"; done
 stories=$root/../shared/models/stories260K-hf
 if [ -d "$stories" ]; then
   for dtype in f32 f16 bf16; do
