@@ -13,6 +13,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 from mlx_lm import generate
+from mlx_lm.generate import generate_step
 from mlx_lm.utils import load, load_model
 
 from cases import equal, run
@@ -61,15 +62,20 @@ def check_logits(model, own):
     return off
 
 
+def generated(folder):
+    """Text, or of a model without a tokenizer its next tokens."""
+    if (folder / "tokenizer.json").exists():
+        return generate(*load(str(folder)), prompt="Once upon a time", max_tokens=16)
+    model, _ = load_model(folder)
+    return [int(token) for token, _ in generate_step(prompt()[0, :8], model, max_tokens=4)]
+
+
 def check(case):
     model, _ = load_model(case.folder)
     own = case.values()
     check_values(model, own)
-    said = f"{len(own)} layers, logits off by {check_logits(model, own):.1e}"
-    if not (case.folder / "tokenizer.json").exists():
-        return said
-    text = generate(*load(str(case.folder)), prompt="Once upon a time", max_tokens=16)
-    return f"{said}; {text!r}"
+    off = check_logits(model, own)
+    return f"{len(own)} layers, logits off by {off:.1e}; {generated(case.folder)!r}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
--- Writes a model in every format, for the checks beside this file.
+-- Writes a model in every format, or one of them, for the checks beside this file.
 --
---   lua5.4 checkpoints.lua MODEL OUT     OUT/FORMAT/CASE/ is a checkpoint
+--   lua5.4 checkpoints.lua MODEL OUT [FORMAT]     OUT/FORMAT/CASE/ is a checkpoint
 --
 -- Beside it lies what rondo itself makes of it: OUT/FORMAT/CASE.values.safetensors, the dequantized
 -- weight of every quantized layer in f32.
@@ -126,10 +126,10 @@ local function make_case(model, out, format, rules)
   end
 end
 
-local function main(source, out)
+local function main(source, out, only)
   local model <close> = assert(rondo.open(source))
   assert(lfs.mkdir(out))
-  for format, cases in pairs(formats) do
+  for format, cases in pairs(only and { [only] = formats[only] } or formats) do
     assert(lfs.mkdir(out .. "/" .. format))
     for name, rules in pairs(cases) do
       make_case(model, ("%s/%s/%s"):format(out, format, name), format, rules)

@@ -2,6 +2,7 @@
 
     python make_model.py OUT        # OUT/f32, OUT/f16, OUT/bf16: a Llama, its weights rounded so
                                     # OUT/experts: a Qwen3-MoE in bf16
+                                    # OUT/stacked: the same, as mlx-lm stores it
 
 All dimensions are multiples of 128, so that every format has a place for every layer; attention of
 the Llama has biases; lm_head is its own. Some rows are what is hard on encoders: all zeros, zeros
@@ -125,11 +126,23 @@ def save_model(folder, config, tensors, dtype):
                   folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def stacked(tensors):
+    """The experts' tensors in one for each projection."""
+    rest = {name: value for name, value in tensors.items() if ".experts." not in name}
+    for name in tensors:
+        if ".experts.0." in name:
+            parts = [name.replace("experts.0", f"experts.{i}") for i in range(EXPERTS)]
+            rest[name.replace("experts.0", "switch_mlp")] = np.stack([tensors[p] for p in parts])
+    return rest
+
+
 def main(out):
     llama = weights(llama_block)
     for name, dtype in ("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16"):
         save_model(out / name, LLAMA, llama, dtype)
-    save_model(out / "experts", QWEN3_MOE, weights(experts_block), "bfloat16")
+    experts = weights(experts_block)
+    save_model(out / "experts", QWEN3_MOE, experts, "bfloat16")
+    save_model(out / "stacked", QWEN3_MOE, stacked(experts), "bfloat16")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,8 @@ check_model() {
 }
 
 "$venv/bin/python" "$here/make_model.py" "$scratch/random" || exit 1
+lua5.4 "$here/checkpoints.lua" "$scratch/random/stacked" "$scratch/random-stacked" mlx || exit 1
+check mlx "$scratch/random-stacked" "$scratch/random/stacked"
 for model in f32 f16 bf16 experts; do check_model "random-$model" "$scratch/random/$model"; done
 stories=$root/../shared/models/stories260K-hf
 if [ -d "$stories" ]; then
