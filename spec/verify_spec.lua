@@ -232,6 +232,68 @@ describe("rondo.verify", function()
     good(first)
   end)
 
+  describe("knows how others compute", function()
+    -- A checkpoint of one layer, changed by f(tensors); its problems.
+    local function problems_of(weight, dtype, format, scheme, f)
+      local source = quantized.model({ [A] = weight }, dtype)
+      local folder = quantized.quantize(source, format, { [A] = scheme })
+      change(folder, f)
+      local found = assert(rondo.verify(source, folder))
+      return found.problems[1] and found.problems[1].problem
+    end
+
+    -- The scale is 171 * 2^-14. 254 / 171 is 190 / 128 in bf16, and less 8, -6.515625, a tie there,
+    -- which goes to -6.5 and then to -6: the code 2, though 1 is the nearest.
+    it("codes with zero points, in bf16", function()
+      local weight = rondo.zeros({ 8, 32 }, "bf16")
+      weight[1][1], weight[1][2], weight[1][3] = 254 * 0x1p-14, 5 / 32, 245 * 0x1p-14
+      local scheme = rondo.int4 { group_size = 32, symmetric = false }
+      local function with(at, byte)
+        return problems_of(weight, "bf16", "compressed-tensors", scheme, function(tensors)
+          local t = tensors[A .. ".weight_packed"]
+          assert.equal(171 * 0x1p-14, quantized.element(tensors[A .. ".weight_scale"], 0))
+          assert.equal("\xf1\x01", t.bytes:sub(1, 2))
+          t.bytes = with_byte(t.bytes, at, byte)
+        end)
+      end
+      assert.is_nil(with(1, 0xf2))
+      assert.truthy(with(2, 0x02):find("1 weights have a code that is not the nearest", 1, true))
+    end)
+
+    -- bitsandbytes chooses codes by the absmax of a block and quantizes that one afterwards, less
+    -- the mean of all: what is stored for a block of small weights is far from it.
+    it("blocks of small weights with double quantization", function()
+      local weight = quantized.weight(48, 128, 1, "f32")
+      for col = 1, 128 do weight[5][col] = 1e-6 end
+      local scheme = rondo.nf4 { group_size = 64, double = { map = "dynamic" } }
+      local function with(row)
+        return problems_of(weight, "f32", "bitsandbytes", scheme, function(tensors)
+          local t = tensors[A .. ".weight"]
+          t.bytes = t.bytes:sub(1, (row - 1) * 64) .. ("\xff"):rep(64) .. t.bytes:sub(row * 64 + 1)
+        end)
+      end
+      assert.is_nil(with(5))
+      assert.truthy(with(6):find("have a code that is not the nearest", 1, true))
+    end)
+
+    -- 4.2e-8 is 2^-24 in f16, and 1e-6 is 17 of them: 127 / 17 is 7, while 4.2e-8 were 5.
+    it("weights that were rounded to f16", function()
+      local weight = quantized.weight(8, 64, 1, "f32")
+      for col = 1, 64 do weight[2][col] = 0 end
+      weight[2][1], weight[2][2] = 1e-6, 4.2e-8
+      local function with(code)
+        return problems_of(weight, "f32", "bitsandbytes", rondo.int8, function(tensors)
+          with_element(tensors[A .. ".SCB"], 2, ("<f"):pack(17 * 0x1p-24))
+          local t = tensors[A .. ".weight"]
+          assert.equal(127, t.bytes:byte(65))
+          t.bytes = with_byte(t.bytes, 66, code)
+        end)
+      end
+      assert.is_nil(with(7))
+      assert.truthy(with(20):find("1 weights have a code that is not the nearest", 1, true))
+    end)
+  end)
+
   it("is the same however a layer is cut into tiles", function()
     local before = tiles.limit
     for _, limit in ipairs { before, 1000, 130 } do

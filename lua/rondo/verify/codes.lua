@@ -6,7 +6,10 @@
 -- |w - s'q| <= |w - s'n|, n being the nearest under s; so |w - sq| <= |w - sn| + |s - s'|(|q| +
 -- |n|). That much is allowed: with d the relative rounding error of the scales' type, doubled for
 -- arithmetic in that type, |w - v| <= |w - u| + d(|v| + |u|), v being the stored value and u the
--- nearest one; and 4d of a zero point that is a number, which is rounded as well.
+-- nearest one; and d / 2 of half the range of codes, where a zero point is added in that type, or
+-- 4d of one that is a number and is rounded as well. Scales that are quantized in turn are so after
+-- their mean was taken off: one is off by a share of itself and of that mean. Tools that load a
+-- model in f16 see its weights rounded, which moves each side by as much.
 
 local core = require "rondo.core"
 local params = require "rondo.params"
@@ -77,21 +80,38 @@ local function dequantized(scheme, p, of)
                          p.group_rows)
 end
 
+-- The share of |v| + |u| that is allowed.
+local function allowed_share(scheme, p, stored, nearest)
+  if not scheme.double then
+    return (stored:abs() + nearest.values:abs()) * codes.rounding[scheme.scale]
+  end
+  local high = setmetatable({ scales = p.scales + p.scales:mean() }, { __index = p })
+  return (dequantized(scheme, high, p.codes):abs()
+          + dequantized(scheme, high, nearest.codes):abs()) * DOUBLE_ROUNDING
+end
+
+local function values_of_code(scheme, p, code)
+  return dequantized(scheme, p, core.full({ p.rows, p.cols }, code, "u8"))
+end
+
+-- What zero points add to it. Those that are integers are added to a code, signed as it is.
+local function allowed_of_zeros(scheme, p)
+  local share, zeros = codes.rounding[scheme.scale], values_of_code(scheme, p, 0)
+  if scheme:zero_dtype() == "f32" then return zeros:abs() * (4 * share) end
+  return (values_of_code(scheme, p, 1 << scheme.bits - 1) - zeros) * (share / 2)
+end
+
 -- The nearest values, and by how much more than they the stored ones may be away.
 local function nearest_values(scheme, p, weight, stored)
   local nearest = core.quantize(scheme.grid, weight, {
     group_size = p.group_size, group_dim = p.group_dim, group_rows = p.group_rows, keep = true,
-    scales = p.scales, zeros = p.zeros, values = true, values_dtype = "f32" }).values
-  local share = scheme.double and DOUBLE_ROUNDING or codes.rounding[scheme.scale]
-  local allowed = (stored:abs() + nearest:abs()) * share
-  if scheme:zero_dtype() == "f32" then
-    local zeros = dequantized(scheme, p, core.zeros({ p.rows, p.cols }, "u8"))
-    allowed = allowed + zeros:abs() * (4 * share)
-  end
+    scales = p.scales, zeros = p.zeros, codes = true, values = true, values_dtype = "f32" })
+  local allowed = allowed_share(scheme, p, stored, nearest)
+  if p.zeros then allowed = allowed + allowed_of_zeros(scheme, p) end
   if scheme.scale == "f16" then -- the smallest are rounded by more
     allowed = allowed + SMALLEST_F16 * (1 << scheme.bits)
   end
-  return nearest, allowed
+  return nearest.values, allowed
 end
 
 -- The magnitude up to which a group's scale may be stored as 0.
@@ -151,6 +171,7 @@ local function check_tile(scheme, p, weight, tile, state)
   core.squared_error(w, stored, { sums = state.sums })
   w = w:to("f32")
   local most = (w - crop(nearest, p, tile)):abs() + crop(allowed, p, tile) + w:abs() * 0x1p-22
+    + (w - w:to("f16"):to("f32")):abs() * 2
   note(state.found, "code", (w - stored):abs():gt(most), place)
 end
 
