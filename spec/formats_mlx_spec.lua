@@ -3,6 +3,7 @@
 
 local models = require "spec.support.models"
 local quantized = require "spec.support.quantized"
+local raw = require "spec.support.raw"
 local rondo = require "rondo"
 
 local element, field, f32 = quantized.element, quantized.field, quantized.f32
@@ -119,6 +120,21 @@ describe("mlx", function()
     check(rondo.int4 { group_size = "row" }, 8, 64, "not row")
     check(rondo.nf4 { group_size = 32 }, 8, 64, "rondo.int4, --bits 4", "mxfp8 or nvfp4")
     check(rondo.e2m1 { group_size = 32 }, 8, 64, "rondo.int4, --bits 4", "mxfp8 or nvfp4")
+  end)
+
+  it("refuses to read scales for each expert", function()
+    local path = quantized.layer
+    local model = quantized.model({ [path] = quantized.weight(8, 64, 5, "f32") }, "f32")
+    local folder, list = quantized.quantize(model, "mlx", { [path] = rondo.nvfp4 }), {}
+    for name, t in pairs(quantized.tensors(folder)) do
+      list[#list + 1] = { name, t.dtype, t.shape, t.bytes }
+    end
+    list[#list + 1] = { path .. ".global_scale", "F32", { 1 }, ("<f"):pack(3) }
+    table.sort(list, function(a, b) return a[1] < b[1] end)
+    models.write(folder .. "/model.safetensors", raw.pack(list))
+    local opened, message = rondo.open(folder)
+    assert.is_nil(opened)
+    assert.truthy(message:find(path, 1, true) and message:find("'global_scale'", 1, true), message)
   end)
 
   it("is asked for its scheme before the clip search is", function()

@@ -156,6 +156,9 @@ function mlx.open(checkpoint, said, config)
     if not path then return nil end
     local scheme, message = scheme_for(look, path, said)
     if not scheme then return path, nil, message end
+    if look.has(path, "global_scale") then
+      return path, nil, "has a 'global_scale', a scale for each expert, which is not read"
+    end
     local words = look.shape(path, "weight")
     if #words ~= 2 and #words ~= 3 then return path, nil, "has a 'weight' that is no matrix" end
     local shape = table.move(words, 1, #words, 1, {})
