@@ -169,15 +169,25 @@ local function searched(weight, scheme, reference, of_what)
   return strategy.search(search, weight, bare, shape, unclipped, losses, of_what)
 end
 
+--- Whether parameters are found by looking at the values of a weight; otherwise the core's kernels
+--- alone look at it, and a block of a checkpoint will do.
+function params.look_at_values(scheme)
+  return search_of(scheme.clip) ~= nil or scheme.tensor_scale == true
+end
+
 --- The scales and zero points of a matrix, before it is settled how they are stored.
+-- @param weight     a tensor, or a block where params.look_at_values is false
 -- @param reference  scales stay f32 until they are written, and codes come from them, as in the
 --                   reference's packed layers
 -- @param of_what    what the weight is, for messages; or nil
 -- @return { scales, zeros, factor }: scales (f32, rounded to the type of scale), zero points (u8,
 --         or f32 for zero = "float"; nil without), the tensor's own scale; nil, what, row, column
 function params.of_groups(weight, scheme, reference, keep, of_what)
-  local seen, found = searchable(weight, keep), {}
-  scheme = settled(scheme, seen)
+  local seen, found = weight, {}
+  if params.look_at_values(scheme) then
+    seen = searchable(weight:contiguous(), keep)
+    scheme = settled(scheme, seen)
+  end
   if search_of(scheme.clip) then
     local good, what, row, col = from_ratios(seen, scheme { clip = "none" },
                                              options_of(scheme, seen, reference))

@@ -64,6 +64,10 @@ local function failed(source, tile, what, row, col)
   return nil, message, code or "nonfinite"
 end
 
+local function tensor_of(source, piece)
+  return source:read(piece.row, piece.rows, piece.col, piece.cols)
+end
+
 local function tile_of(source, piece)
   local get = source.block or source.read
   return get(source, piece.row, piece.rows, piece.col, piece.cols)
@@ -250,11 +254,12 @@ end
 
 -- Scales and zero points of a place, as params.of_groups gives them.
 local function find(source, scheme, place, wanted)
-  local weight, message, code = source:read(place.row, place.rows, place.col, place.cols)
+  local get = params.look_at_values(scheme) and tensor_of or tile_of
+  local weight, message, code = get(source, place)
   if not weight then return nil, message, code end
   local part = scheme_of_part(scheme, source, place.col, place.cols)
-  local found, what, row, col = params.of_groups(weight:contiguous(), part, wanted.reference,
-                                                 wanted.keep, wanted.of_what)
+  local found, what, row, col = params.of_groups(weight, part, wanted.reference, wanted.keep,
+                                                 wanted.of_what)
   if not found then return failed(source, place, what, row, col) end
   return found
 end

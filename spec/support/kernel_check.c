@@ -549,6 +549,18 @@ static void check_words(results *r) {
   }
 }
 
+static void check_pairs(results *r) {
+  static const size_t counts[] = {1, 2, 31, 32, 33, 63, 64, 65, 99};
+  for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+    uint8_t pairs[99], low[16], high[16];
+    for (size_t e = 0; e < sizeof pairs; e++) pairs[e] = (uint8_t)next();
+    for (size_t e = 0; e < sizeof low; e++) low[e] = (uint8_t)next(), high[e] = (uint8_t)next();
+    uint8_t *out = target(0, counts[i], i);
+    r->k->recode_pairs(source(0, pairs, counts[i]), counts[i], low, high, out);
+    add_target(r, "recode_pairs", out, counts[i]);
+  }
+}
+
 /* ---- Elements ---- */
 
 static void check_f32(results *r, size_t n, values kind) {
@@ -681,6 +693,7 @@ static void run(results *r, const rondo_kernels *k) {
   check_columns(r);
   check_rows(r);
   check_words(r);
+  check_pairs(r);
   check_elements(r);
   check_conversions(r);
 }

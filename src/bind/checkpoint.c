@@ -378,8 +378,8 @@ static int checkpoint_read(lua_State *L) {
 
 /* ---- blocks ------------------------------------------------------------------------------ */
 
-/* block(name, first_row, rows, first_col, cols) -> block: as read, but when it is worked on. Raises
- * where read fails for the name. */
+/* block(name, first_row, rows, first_col, cols) -> block: as read, but when it is worked on. It has
+ * a field shape, like a tensor. Raises where read fails for the name. */
 static int checkpoint_block(lua_State *L) {
   rondo_checkpoint *cp = check_checkpoint(L);
   rondo_stored stored;
@@ -408,6 +408,17 @@ static int checkpoint_block(lua_State *L) {
 
 const rondo_block *rondo_test_block(lua_State *L, int idx) {
   return luaL_testudata(L, idx, BLOCK_META);
+}
+
+static int block_index(lua_State *L) {
+  const rondo_block *b = luaL_checkudata(L, 1, BLOCK_META);
+  if (strcmp(luaL_checkstring(L, 2), "shape") != 0) return 0;
+  lua_createtable(L, 2, 0);
+  lua_pushinteger(L, b->rows);
+  lua_rawseti(L, -2, 1);
+  lua_pushinteger(L, b->cols);
+  lua_rawseti(L, -2, 2);
+  return 1;
 }
 
 bool rondo_block_begin(const rondo_block *b, rondo_error *e) {
@@ -544,7 +555,7 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *meta) {
 
 void rondo_open_checkpoint(lua_State *L) {
   static const luaL_Reg mapping_meta[] = {{"__gc", mapping_release}, {NULL, NULL}};
-  static const luaL_Reg block_meta[] = {{NULL, NULL}};
+  static const luaL_Reg block_meta[] = {{"__index", block_index}, {NULL, NULL}};
   static const luaL_Reg meta[] = {{"__gc", checkpoint_gc},
                                   {"__close", checkpoint_close},
                                   {"__len", checkpoint_len},

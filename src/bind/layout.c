@@ -162,8 +162,8 @@ static int recode(lua_State *L) {
                 2, "words of that size, contiguous");
   rondo_tensor *to = rondo_push_tensor(L, from->dtype, 2, from->shape);
   rondo_pool *pool = rondo_state_pool(L);
-  rondo_layout_recode(&box->layout, pool, from->data, (size_t)(from->shape[0] * from->shape[1]),
-                      to->data);
+  rondo_layout_recode(&box->layout, rondo_state_kernels(L), pool, from->data,
+                      (size_t)(from->shape[0] * from->shape[1]), to->data);
   rondo_check_stop(L);
   return 1;
 }

@@ -301,19 +301,21 @@ enum { RECODED = 1 << 16 }; /* words of a task */
 
 typedef struct {
   const rondo_layout *layout;
+  const rondo_kernels *kernels;
   const uint8_t *from;
   uint8_t *to;
   size_t words;
-  uint8_t pairs[256]; /* what becomes of a byte of two codes */
+  uint8_t low[16], high[16]; /* what becomes of the codes of a byte */
 } recoding;
 
-static uint8_t recoded_pair(const rondo_layout *layout, unsigned pair) {
-  unsigned code[2] = {pair & 15, pair >> 4}, field[2];
-  for (int e = 0; e < 2; e++) {
-    unsigned c = code[layout->ordered ? layout->order[e] : e];
-    field[e] = layout->mapped ? layout->map[c] : c;
+static void make_tables(recoding *r) {
+  const rondo_layout *layout = r->layout;
+  bool swapped = layout->ordered && layout->order[0] == 1;
+  for (int code = 0; code < 16; code++) {
+    int field = layout->mapped ? layout->map[code] : code;
+    r->low[code] = (uint8_t)(swapped ? field << 4 : field);
+    r->high[code] = (uint8_t)(swapped ? field : field << 4);
   }
-  return (uint8_t)(field[0] | field[1] << 4);
 }
 
 static void recode_words(const uint8_t *order, const uint8_t *from, size_t n, uint8_t *to) {
@@ -336,14 +338,12 @@ static void recode_task(void *context, size_t task, int worker) {
     recode_words(r->layout->order, r->from + at, n, r->to + at);
     return;
   }
-  for (size_t i = 0; i < n; i++) r->to[at + i] = r->pairs[r->from[at + i]];
+  r->kernels->recode_pairs(r->from + at, n, r->low, r->high, r->to + at);
 }
 
-void rondo_layout_recode(const rondo_layout *layout, rondo_pool *pool, const void *from,
-                         size_t words, void *to) {
-  recoding r = {.layout = layout, .from = from, .to = to, .words = words};
-  for (unsigned pair = 0; layout->word_bytes == 1 && pair < 256; pair++) {
-    r.pairs[pair] = recoded_pair(layout, pair);
-  }
+void rondo_layout_recode(const rondo_layout *layout, const rondo_kernels *kernels, rondo_pool *pool,
+                         const void *from, size_t words, void *to) {
+  recoding r = {.layout = layout, .kernels = kernels, .from = from, .to = to, .words = words};
+  make_tables(&r);
   rondo_pool_run(pool, (words + RECODED - 1) / RECODED, recode_task, &r);
 }

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/pool.h"
+#include "kernels/kernels.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,7 +45,7 @@ void rondo_layout_unpack(const rondo_layout *layout, rondo_pool *pool, const voi
 
 /* Puts the codes of words that hold them as they are in the layout's order, by its map: for 4 bits,
  * in words of 1 byte, or of 4 without a map. */
-void rondo_layout_recode(const rondo_layout *layout, rondo_pool *pool, const void *from,
-                         size_t words, void *to);
+void rondo_layout_recode(const rondo_layout *layout, const rondo_kernels *kernels, rondo_pool *pool,
+                         const void *from, size_t words, void *to);
 
 #endif

@@ -19,7 +19,7 @@ typedef struct {
 static int place_of(const double *middle, double value) {
   int place = 0;
   for (int step = ENTRIES / 2; step > 0; step /= 2) {
-    if (value > middle[place + step - 1]) place += step;
+    place += value > middle[place + step - 1] ? step : 0;
   }
   return place;
 }

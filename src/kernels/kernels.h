@@ -194,6 +194,11 @@ typedef struct rondo_kernels {
   void (*pack_words)(const uint8_t *codes, size_t word_step, size_t field_step, size_t words,
                      int fields, int last_fields, int bits, int word_bytes, void *target);
 
+  /* n bytes of two codes of four bits into low[code at bit 0] | high[code at bit 4], of tables of
+   * 16. */
+  void (*recode_pairs)(const uint8_t *from, size_t n, const uint8_t *low, const uint8_t *high,
+                       uint8_t *out);
+
   /* ---- Elements ---- */
 
   /* out[i] = a[i] op b[i]; NaN results are the positive quiet NaN without payload (elementwise.c).

@@ -68,3 +68,21 @@ KERNEL void pack_words(const uint8_t *codes, size_t word_step, size_t field_step
     out += word_bytes;
   }
 }
+
+/* Bytes of two codes of four bits into others: low[first code] | high[second code]. */
+KERNEL void recode_pairs(const uint8_t *from, size_t n, const uint8_t *low, const uint8_t *high,
+                         uint8_t *out) {
+  for (size_t at = 0; at < n; at += BLOCK) {
+    uint8_t first[BLOCK] = {0}, second[BLOCK];
+    size_t count = n - at < BLOCK ? n - at : BLOCK;
+    memcpy(first, from + at, count);
+    for (int i = 0; i < BLOCK; i++) {
+      second[i] = first[i] >> 4;
+      first[i] &= 15;
+    }
+    v_map_bytes(first, low);
+    v_map_bytes(second, high);
+    for (int i = 0; i < BLOCK; i++) first[i] |= second[i];
+    memcpy(out + at, first, count);
+  }
+}

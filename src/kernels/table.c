@@ -34,6 +34,7 @@ const rondo_kernels RONDO_TABLE = {
     .quantize_nibbles = quantize_nibbles,
 #endif
     .pack_words = pack_words,
+    .recode_pairs = recode_pairs,
     .binary_f32 = binary_f32,
     .binary_f64 = binary_f64,
     .unary_f32 = unary_f32,
