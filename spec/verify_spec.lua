@@ -362,6 +362,53 @@ describe("rondo.verify", function()
     end
   end)
 
+  -- As mlx-lm makes them of a model that has a layer for each expert.
+  it("finds experts that were stacked", function()
+    local path = "model.layers.0.mlp."
+    local shapes = { gate_proj = { 3, 32, 64 }, up_proj = { 3, 32, 64 }, down_proj = { 3, 64, 32 } }
+    local split, stacked = {}, {}
+    for name, shape in pairs(shapes) do
+      local w = rondo.randn(shape, #name)
+      stacked[path .. "switch_mlp." .. name .. ".weight"] = w
+      for i = 1, 3 do
+        split[("%sexperts.%d.%s.weight"):format(path, i - 1, name)] = w[i]:contiguous()
+      end
+    end
+    local function model_of(tensors)
+      local folder = models.temporary()
+      assert(rondo.safetensors.save(folder .. "/model.safetensors", tensors))
+      models.write(folder .. "/config.json", '{"model_type":"qwen3_moe","num_hidden_layers":1}')
+      return folder
+    end
+    local recipe = rondo.recipe { fused = false, { "**.gate_proj.weight", rondo.keep },
+                                  { "**.switch_mlp.*", rondo.int4 { group_size = 32 } } }
+    local folder = models.temporary()
+    assert(rondo.quantize(model_of(stacked), folder, { format = "mlx", recipe = recipe,
+                                                       overwrite = true }))
+    local source = model_of(split)
+    local found = assert(rondo.verify(source, folder))
+    assert.same({}, found.problems)
+    local c = found.coverage
+    assert.same({ 9, 6, 2 / 3 }, { c.layers, c.quantized_layers, c.share })
+    local function problem_of(name)
+      for _, p in ipairs(assert(rondo.verify(source, folder)).problems) do
+        if p.name == path .. "switch_mlp." .. name then return p.problem end
+      end
+    end
+    change(folder, function(tensors)
+      for _, name in ipairs { "gate_proj", "down_proj" } do -- of the last expert
+        local t = tensors[path .. "switch_mlp." .. name .. ".weight"]
+        t.bytes = with_byte(t.bytes, #t.bytes, t.bytes:byte(-1) ~ 0x80)
+      end
+    end)
+    assert.equal("is not quantized, but differs from the source", problem_of "gate_proj")
+    assert.truthy(problem_of("down_proj"):find("1 weights have a code that is not the nearest", 1,
+                                               true))
+    split[path .. "experts.2.up_proj.weight"] = nil
+    source = model_of(split)
+    assert.equal("has the shape 3x32x64, not 2x32x64", problem_of "up_proj")
+  end)
+
   it("finds tensors that are missing, changed, of other shapes, or too many", function()
     local case = cases[1]
     bad(change(made(case), function(t) t["model.norm.weight"] = nil end), "model.norm",

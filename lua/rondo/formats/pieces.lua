@@ -71,6 +71,14 @@ function pieces.path(path, piece)
   return above == "" and piece.tail or above .. "." .. piece.tail
 end
 
+--- Where an expert that is a layer of its own stands when experts are stacked: the path of the
+--- stack, and its number there; or nil.
+function pieces.stack_of(path)
+  local above, number, name = path:match "^(.*)%.experts%.(%d+)%.([^.]*)$"
+  if not projections[name] then return nil end
+  return above .. ".switch_mlp." .. (mlx_names[name] or name), tonumber(number) + 1
+end
+
 --- Matrix number `index` of a piece, as a source (rondo.model.source) of its own.
 function pieces.source(all, piece, index)
   local matrix = source.slice(all, piece.first + index - 1)

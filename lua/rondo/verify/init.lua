@@ -78,6 +78,16 @@ local function matrices_of(layer, quantized, interleaved)
   return found
 end
 
+-- Adds a layer of the source to those that are one stack in the quantized checkpoint, by its path:
+-- { layer = the first of them, and matrices as above }. Whether it belongs there.
+local function gather(stacks, layer, quantized)
+  local path, number = pieces.stack_of(layer.name)
+  if not quantized[path] then return false end
+  stacks[path] = stacks[path] or { layer = layer }
+  table.insert(stacks[path], { path = path, slice = number, from = layer.source })
+  return true
+end
+
 -- Lists of matrices that have a path in common, in their order.
 local function by_path(matrices)
   local lists, of = {}, {}
@@ -103,12 +113,18 @@ local function same_values(from, into, advance)
   return same
 end
 
--- Checks one layer that is not quantized; true, or nil, message, code.
-local function check_kept(result, layer, other, advance)
-  local same, message, code = same_values(layer.source, other.source, advance)
-  if same == nil then return nil, ("%s: %s"):format(layer.name, message), code end
+-- Checks one layer that is not quantized, `matrices` being what it should hold; true, or nil,
+-- message, code.
+local function check_kept(result, other, matrices, advance)
+  local same = true
+  for _, matrix in ipairs(matrices) do
+    local there = source_of.slice(other.source, matrix.slice)
+    local equal, message, code = same_values(matrix.from, there, advance)
+    if equal == nil then return nil, ("%s: %s"):format(other.name, message), code end
+    same = same and equal
+  end
   if not same then
-    add_problem(result, "layer", layer.name, "is not quantized, but differs from the source")
+    add_problem(result, "layer", other.name, "is not quantized, but differs from the source")
   end
   return true
 end
@@ -140,20 +156,48 @@ local function check_quantized(result, layer, other, matrices, advance)
   return true
 end
 
+-- Counts layers of the source by what the first of them became.
+local function count_quantized(result, layer, other, count)
+  if linear[layer.kind] and other.quantized then
+    result.coverage.quantized_layers = result.coverage.quantized_layers + count
+  end
+end
+
+-- Checks what a layer of the source became under one path.
+local function check_matrices(result, layer, quantized, list, advance)
+  local other = quantized[list[1].path]
+  result.seen[other.tensor_name] = true
+  if differ(result, "layer", other.name, other.shape, list[1].shape) then return true end
+  if not other.quantized then return check_kept(result, other, list, advance) end
+  return check_quantized(result, layer, other, list, advance)
+end
+
 local function check_layer(result, layer, quantized, interleaved, advance)
   local matrices = matrices_of(layer, quantized, interleaved)
-  if not matrices then add_problem(result, "layer", layer.name, "is missing") return true end
-  for _, list in ipairs(by_path(matrices)) do
-    local path = list[1].path
-    local other, done, message, code = quantized[path], true, nil, nil
-    result.seen[other.tensor_name] = true
-    if not differ(result, "layer", path, other.shape, list[1].shape) then
-      if other.quantized then
-        done, message, code = check_quantized(result, layer, other, list, advance)
-      else
-        done, message, code = check_kept(result, layer, other, advance)
-      end
+  if not matrices then
+    if not gather(result.stacks, layer, quantized) then
+      add_problem(result, "layer", layer.name, "is missing")
     end
+    return true
+  end
+  count_quantized(result, layer, quantized[matrices[1].path], 1)
+  for _, list in ipairs(by_path(matrices)) do
+    local done, message, code = check_matrices(result, layer, quantized, list, advance)
+    if not done then return nil, message, code end
+  end
+  return true
+end
+
+-- The experts that were gathered, in the order of the stacks' paths.
+local function check_stacks(result, quantized, advance)
+  local paths = {}
+  for path in pairs(result.stacks) do paths[#paths + 1] = path end
+  table.sort(paths)
+  for _, path in ipairs(paths) do
+    local list = result.stacks[path]
+    count_quantized(result, list.layer, quantized[path], #list)
+    list[1].shape = { #list, table.unpack(list.layer.shape) }
+    local done, message, code = check_matrices(result, list.layer, quantized, list, advance)
     if not done then return nil, message, code end
   end
   return true
@@ -206,6 +250,8 @@ local function check_layers(result, a, b, progress)
       result.coverage.weights = result.coverage.weights + shape_of.count(layer.shape)
     end
   end
+  local good, message, code = check_stacks(result, quantized, advance)
+  if not good then return nil, message, code end
   for _, layer in ipairs(others) do
     if not result.seen[layer.tensor_name] then
       add_problem(result, "tensor", layer.tensor_name, "is not in the source")
@@ -240,7 +286,6 @@ local function finish(result)
   for _, entry in ipairs(result.layers) do
     weights = weights + entry.weights
     if linear[entry.kind] then
-      c.quantized_layers = c.quantized_layers + 1
       c.quantized_weights = c.quantized_weights + entry.weights
     end
     sums:add(entry.error, entry.norm)
@@ -284,7 +329,7 @@ function verify.run(a, b, progress)
   if not b then return nil, message, code end
   message = refusal(b)
   if message then return nil, message, "unsupported" end
-  local result = { layers = {}, problems = {}, seen = {},
+  local result = { layers = {}, problems = {}, seen = {}, stacks = {},
                    coverage = { layers = 0, weights = 0, quantized_layers = 0,
                                 quantized_weights = 0 } }
   local done
