@@ -23,21 +23,31 @@ TEMPLATE void pack_bytes(const uint8_t *restrict codes, size_t bytes, int bits,
   }
 }
 
-/* Fields of a word that lie a row apart: a strip of words at a time. */
+/* Little-endian words of a size that the compiler knows. */
+TEMPLATE void store_words(const uint32_t *words, size_t n, int word_bytes, unsigned char *out) {
+  for (size_t w = 0; w < n; w++)
+    memcpy(out + w * (size_t)word_bytes, words + w, (size_t)word_bytes);
+}
+
+/* Fields of a word of at most 32 bits that lie a row apart: a strip of words at a time. */
 TEMPLATE void pack_rows(const uint8_t *restrict codes, size_t field_step, size_t words, int fields,
                         int bits, int word_bytes, unsigned char *out) {
   enum { STRIP_WORDS = 64 };
-  const uint64_t mask = ((uint64_t)1 << bits) - 1;
+  const uint32_t mask = (1u << bits) - 1;
   for (size_t first = 0; first < words; first += STRIP_WORDS) {
     size_t m = words - first < STRIP_WORDS ? words - first : STRIP_WORDS;
-    uint64_t word[STRIP_WORDS] = {0};
+    uint32_t word[STRIP_WORDS] = {0};
     for (int e = 0; e < fields; e++) {
       const uint8_t *code = codes + first + (size_t)e * field_step;
       for (size_t w = 0; w < m; w++) word[w] |= (code[w] & mask) << (bits * e);
     }
-    for (size_t w = 0; w < m; w++) {
-      for (int b = 0; b < word_bytes; b++) *out++ = (unsigned char)(word[w] >> (8 * b));
-    }
+    if (word_bytes == 4)
+      store_words(word, m, 4, out);
+    else if (word_bytes == 2)
+      store_words(word, m, 2, out);
+    else
+      store_words(word, m, 1, out);
+    out += m * (size_t)word_bytes;
   }
 }
 
@@ -48,7 +58,7 @@ KERNEL void pack_words(const uint8_t *codes, size_t word_step, size_t field_step
   const uint64_t mask = ((uint64_t)1 << bits) - 1;
   unsigned char *out = target;
   size_t w = 0;
-  if (word_step == 1 && field_step != 1 && last_fields == fields) {
+  if (word_step == 1 && field_step != 1 && last_fields == fields && word_bytes <= 4) {
     pack_rows(codes, field_step, words, fields, bits, word_bytes, out);
     return;
   }
