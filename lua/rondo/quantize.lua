@@ -1,6 +1,7 @@
 -- quantize: a model in, a quantized checkpoint out. The plan says what; this carries it out, file
 -- by file, writes the side files and the report, and publishes the folder as a whole or not at all.
 
+local config_of = require "rondo.model.config"
 local core = require "rondo.core"
 local execute = require "rondo.execute"
 local json = require "rondo.json"
@@ -20,21 +21,25 @@ local weight_files = { safetensors = true, bin = true, pt = true, pth = true, h5
                        ckpt = true }
 local LARGEST_SIDE_FILE = 100 * 1000 * 1000
 local own_files = { ["config.json"] = true, ["model.safetensors.index.json"] = true,
-                    ["rondo-report.json"] = true, ["quantize_config.json"] = true,
-                    ["quant_config.json"] = true, ["hf_quant_config.json"] = true }
+                    ["rondo-report.json"] = true }
 
--- Names of the model folder's small files that go along, and of the files left behind.
-local function side_files(model)
-  local folder, copied, left, own = model.folder, {}, {}, {}
+-- Names of the model folder's small files that go along, and of the files left behind. What files
+-- say of the source's quantization holds for a copy alone.
+local function side_files(made)
+  local model, copied, left, own = made.model, {}, {}, {}
+  local folder = model.folder
   for _, file in ipairs(model.checkpoint:files()) do own[file.path:match("[^/]+$")] = true end
+  for _, name in ipairs(made.options.copy and {} or config_of.quantization_files) do
+    own[name] = true
+  end
   for name in lfs.dir(folder) do
     local path = folder .. "/" .. name
     local kind = name:sub(1, 1) ~= "." and lfs.attributes(path, "mode")
     local extension = name:match("%.([%w_]+)$") or ""
-    if kind == "file" and not own_files[name] then
+    if kind == "file" and not own_files[name] and not own[name] then
       local small = lfs.attributes(path, "size") <= LARGEST_SIDE_FILE
       if weight_files[extension] or name:match("%.index%.json$") or not small then
-        if not own[name] then left[#left + 1] = name end
+        left[#left + 1] = name
       else
         copied[#copied + 1] = name
       end
@@ -87,18 +92,31 @@ local function source_config(made)
   return text, true
 end
 
--- What config.json says of a quantization; other than the format's, it is the source's and holds no
--- more.
-local quantization_keys = { "quantization_config", "compression_config", "quantization" }
-
-local function without_quantization(made, text)
-  if made.options.copy or not made.model.quantization then return text end
-  for _, key in ipairs(quantization_keys) do
-    local message, code
+local function without_keys(text)
+  local message, code
+  for _, key in ipairs(config_of.quantization_keys) do
     text, message, code = json.splice(text, key, nil)
     if not text then return nil, message, code end
   end
   return text
+end
+
+-- What config.json, or the part of it for the language model, says of a quantization other than the
+-- format's is the source's and holds no more.
+local function without_quantization(made, text)
+  if made.options.copy or not made.model.quantization then return text end
+  local message, code
+  text, message, code = without_keys(text)
+  for _, part in ipairs(config_of.inner) do
+    if not text then return nil, message, code end
+    if type(made.model.config[part]) == "table" then
+      local before, behind = json.place(text, part)
+      local inner
+      inner, message, code = without_keys(text:sub(#before + 1, -#behind - 1))
+      text = inner and before .. inner .. behind
+    end
+  end
+  return text, message, code
 end
 
 -- A member that a function writes stands in place of the text between those two.
@@ -290,7 +308,7 @@ local function fill(made, out, progress)
   if not results then return nil, message, code end
   local report = report_of.make(made, results)
   if made.model.folder then
-    local copied, left = side_files(made.model)
+    local copied, left = side_files(made)
     report.copied_files, report.left_files = json.array(copied), json.array(left)
   end
   local done

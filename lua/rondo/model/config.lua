@@ -21,8 +21,8 @@ local numbers = {
   { "num_hidden_layers", 0, 1 << 20 },
 }
 
--- Where models of several parts keep the config of their language model.
-local inner = { "text_config", "llm_config", "language_config", "decoder" }
+--- Where models of several parts keep the config of their language model.
+config.inner = { "text_config", "llm_config", "language_config", "decoder" }
 
 -- Other spellings of a field, in the order of trust.
 local spellings = {
@@ -70,7 +70,7 @@ local function decode(bytes, path)
     return nil, shown .. ": not a JSON object", "format"
   end
   local wrong = problem(value, "")
-  for _, name in ipairs(inner) do
+  for _, name in ipairs(config.inner) do
     local fields = value[name]
     if not wrong and type(fields) == "table" then wrong = problem(fields, name .. ".") end
   end
@@ -96,7 +96,7 @@ end
 function config.get(fields, name, kind)
   if not fields then return nil end
   local levels = { fields }
-  for _, part in ipairs(inner) do
+  for _, part in ipairs(config.inner) do
     if type(fields[part]) == "table" then levels[#levels + 1] = fields[part] end
   end
   for _, level in ipairs(levels) do
@@ -112,34 +112,111 @@ function config.set(fields, name)
   local found = {}
   if not fields then return found end
   if type(fields[name]) == "string" then found[fields[name]] = true end
-  for _, part in ipairs(inner) do
+  for _, part in ipairs(config.inner) do
     local level = fields[part]
     if type(level) == "table" and type(level[name]) == "string" then found[level[name]] = true end
   end
   return found
 end
 
--- How a checkpoint says that it is quantized: key of config.json, and the method where the key has
--- no quant_method. MLX writes "quantization", and the same once more for the hub;
--- compressed-tensors wrote "compression_config".
-local quantization_keys = {
-  { "quantization_config", "unknown" },
-  { "compression_config", "compressed-tensors" },
-  { "quantization", "mlx" },
+-- ---- Quantization ----
+
+-- Where config.json says that a checkpoint is quantized. MLX writes "quantization", and the same
+-- once more for the hub; compressed-tensors wrote "compression_config".
+config.quantization_keys = { "quantization_config", "compression_config", "quantization" }
+local defaults = { compression_config = "compressed-tensors", quantization = "mlx" }
+
+-- Files that say it where config.json does not, as older tools wrote them.
+config.quantization_files = { "quantize_config.json", "quant_config.json", "hf_quant_config.json" }
+
+-- Other names of methods.
+local names = { compressed_tensors = "compressed-tensors", modelopt_fp4 = "modelopt" }
+
+-- What only one method says, for tables without quant_method; the first that is there decides.
+local signs = {
+  { "load_in_4bit", "bitsandbytes" }, { "load_in_8bit", "bitsandbytes" },
+  { "quant_algo", "modelopt" }, { "config_groups", "compressed-tensors" },
+  { "weight_block_size", "fp8" }, { "activation_scheme", "fp8" },
+  { "w_bit", "awq" }, { "zero_point", "awq" }, { "desc_act", "gptq" }, { "sym", "gptq" },
 }
 
---- The method a checkpoint is quantized with and its table; nil for one that is not.
+-- The method of a table that says how a checkpoint is quantized, or nil.
+local function method_of(said)
+  local method = said.quant_method
+  if type(method) == "string" then
+    method = method:lower()
+    return names[method] or method
+  end
+  for _, sign in ipairs(signs) do
+    if said[sign[1]] and present(said[sign[1]]) ~= nil then return sign[2] end
+  end
+  if math.type(said.bits) == "integer" and math.type(said.group_size) == "integer" then
+    return "mlx"
+  end
+end
+
+--- How a checkpoint is quantized: the method and the table that says so; nil for one that is not.
 function config.quantization(fields)
-  for _, key in ipairs(quantization_keys) do
-    local value = config.get(fields, key[1], "table")
-    if value then
-      if type(value.quant_method) == "string" then return value.quant_method, value end
-      if value.load_in_4bit or value.load_in_8bit then return "bitsandbytes", value end
-      local mlx = key[2] == "unknown" and config.get(fields, "quantization", "table")
-      if mlx then return "mlx", mlx end -- what mlx-lm reads
-      return key[2], value
+  for _, key in ipairs(config.quantization_keys) do
+    local said = config.get(fields, key, "table")
+    if said then
+      local method = method_of(said) or defaults[key]
+      local mlx = config.get(fields, "quantization", "table") -- what mlx-lm reads
+      if mlx and (not method or method == "mlx") then return "mlx", mlx end
+      return method or "unknown", said
     end
   end
+end
+
+--- A config as it is where nothing is quantized.
+function config.without_quantization(fields)
+  local plain = {}
+  for name, value in pairs(fields) do plain[name] = value end
+  for _, key in ipairs(config.quantization_keys) do plain[key] = nil end
+  for _, part in ipairs(config.inner) do
+    if type(plain[part]) == "table" then plain[part] = config.without_quantization(plain[part]) end
+  end
+  return plain
+end
+
+-- What a file beside config.json says, with its quant_method; or nil, message, code. Files of other
+-- tools have the same names (quantize_config.json where a model was exported to ONNX), so that one
+-- without a sign says nothing.
+local function said_beside(path)
+  if lfs.attributes(path, "mode") ~= "file" then return nil end
+  local bytes, message, code = core.read_file(path, MOST_BYTES)
+  if not bytes then return nil, message, code end
+  local said
+  said, message, code = json.decode(bytes, { nan = true })
+  if message then return nil, ("%s: %s"):format(text.path(path), message), code end
+  if type(said) ~= "table" then return nil end
+  if type(said.quantization) == "table" then said = said.quantization end -- ModelOpt's
+  local method = method_of(said)
+  if not method or method == "mlx" then return nil end
+  said.quant_method = method
+  return said
+end
+
+--- The config of a folder: config.json and, where that says nothing of a quantization, what a file
+--- beside it says, as quantization_config.
+-- @return as read; nil where the folder has none
+function config.of_folder(folder)
+  local fields
+  if lfs.symlinkattributes(folder .. "/config.json", "mode") then
+    local message, code
+    fields, message, code = config.read(folder)
+    if not fields or config.quantization(fields) then return fields, message, code end
+  end
+  for _, name in ipairs(config.quantization_files) do
+    local said, message, code = said_beside(folder .. "/" .. name)
+    if message then return nil, message, code end
+    if said then
+      fields = fields or {}
+      fields.quantization_config = said
+      return fields
+    end
+  end
+  return fields
 end
 
 return config

@@ -7,7 +7,8 @@
 --   path          as given to open
 --   folder        the folder in Hugging Face layout, or nil for a single file
 --   names         the names of all tensors, in file order
---   config        config.json decoded (null is rondo.json.null), or nil
+--   config        config.json decoded (null is rondo.json.null), or nil; quantization_config may
+--                 be what a file beside it says
 --   quantization  the method the checkpoint says it is quantized with ("gptq", "rondo"), or nil
 --   tied          a list of { name, target }: `name` (which the file need not hold) uses `target`
 --   depth         the number of layers of the language model, 0 where nothing says so
@@ -419,12 +420,6 @@ local function folder_of(path)
   return folder or "."
 end
 
-local function read_config(folder)
-  local path = folder and folder .. "/config.json"
-  if not path or not lfs.symlinkattributes(path, "mode") then return nil end
-  return config.read(path)
-end
-
 --- Opens a model.
 -- @param path  a folder in Hugging Face layout, its index, or one safetensors file
 -- @param given { mode = "map" } tensors are views of the mapped file, "read": copies
@@ -438,7 +433,7 @@ function model.open(path, given)
   if not checkpoint then return nil, message, code end
   local folder = folder_of(path)
   local fields
-  fields, message, code = read_config(folder)
+  if folder then fields, message, code = config.of_folder(folder) end
   local opened
   if fields or not message then
     local about = { path = path, folder = folder, config = fields }

@@ -2,6 +2,7 @@
 -- was opened, but holds nothing: a tensor is computed when it is asked for, and kept only while
 -- somebody uses it.
 
+local config_of = require "rondo.model.config"
 local core = require "rondo.core"
 local execute = require "rondo.execute"
 local json = require "rondo.json"
@@ -149,9 +150,7 @@ end
 --- The model of a plan's checkpoint, of the same kind as one that was opened.
 -- @return the model, or nil, message, code
 function planned.model(made)
-  local config = {}
-  for name, value in pairs(made.model.config or {}) do config[name] = value end
-  config.quantization_config = nil
+  local config = config_of.without_quantization(made.model.config or {})
   for _, member in ipairs(made.format.config and made.format.config(made) or {}) do
     config[member[1]] = decoded(member[2])
   end

@@ -1,0 +1,208 @@
+-- Quantized checkpoints as others write them: where they say that they are quantized, and how; the
+-- shapes of their scales; what lies beside the weights. Values are worked out here.
+
+local json = require "rondo.json"
+local lfs = require "lfs"
+local models = require "spec.support.models"
+local quantized = require "spec.support.quantized"
+local raw = require "spec.support.raw"
+local rondo = require "rondo"
+
+local LAYER = "model.layers.0.mlp.down_proj"
+
+local function pack(format, list)
+  return ("<" .. format:rep(#list)):pack(table.unpack(list))
+end
+
+local function tensor(dtype, shape, bytes)
+  return { dtype = dtype, shape = shape, bytes = bytes }
+end
+
+--- A folder of tensors by name, with a norm beside them; config and files are for rondo.json.
+local function folder_of(tensors, config, files)
+  local folder, list = models.temporary(), {
+    { "model.norm.weight", "F32", { 4 }, pack("f", { 1, 2, 3, 4 }) },
+  }
+  for name, t in pairs(tensors) do list[#list + 1] = { name, t.dtype, t.shape, t.bytes } end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  models.write(folder .. "/model.safetensors", raw.pack(list, '{"format":"pt"}'))
+  if config then models.write(folder .. "/config.json", json.encode(config)) end
+  for name, value in pairs(files or {}) do
+    models.write(folder .. "/" .. name, type(value) == "string" and value or json.encode(value))
+  end
+  return folder
+end
+
+local function values_of(folder, path)
+  local opened <close> = assert(rondo.open(folder))
+  local layer = assert(opened:layer(path or LAYER))
+  assert(layer.quantized, "it is taken for a plain layer")
+  return layer:dequantize():totable()
+end
+
+-- ---- Small layers of every kind ----
+
+-- Two outputs of eight inputs in 4 bits would not fill a word of their zero points: eight of each.
+-- Codes (i + j) % 16, zero points 8, scales 0.5.
+local function four_bits(pack_line)
+  local want = {}
+  for i = 1, 8 do
+    want[i] = {}
+    for j = 1, 8 do want[i][j] = ((i + j) % 16 - 8) * 0.5 end
+  end
+  return pack_line(function(i, j) return (i + j) % 16 end), want
+end
+
+local function word(field)
+  local bits = 0
+  for n = 0, 7 do bits = bits | field(n) << 4 * n end
+  return bits
+end
+
+local function gptq_layer()
+  return four_bits(function(code)
+    local words = {}
+    for i = 1, 8 do words[i] = word(function(n) return code(i, n + 1) end) end
+    return { [LAYER .. ".qweight"] = tensor("I32", { 1, 8 }, pack("I4", words)),
+             [LAYER .. ".qzeros"] = tensor("I32", { 1, 1 }, pack("I4", { 0x77777777 })),
+             [LAYER .. ".scales"] = tensor("F16", { 1, 8 }, ("\0\x38"):rep(8)),
+             [LAYER .. ".g_idx"] = tensor("I32", { 8 }, ("\0"):rep(32)) }
+  end)
+end
+
+local function awq_layer()
+  local order = { 0, 2, 4, 6, 1, 3, 5, 7 }
+  return four_bits(function(code)
+    local words = {}
+    for j = 1, 8 do words[j] = word(function(n) return code(order[n + 1] + 1, j) end) end
+    return { [LAYER .. ".qweight"] = tensor("I32", { 8, 1 }, pack("I4", words)),
+             [LAYER .. ".qzeros"] = tensor("I32", { 1, 1 }, pack("I4", { 0x88888888 })),
+             [LAYER .. ".scales"] = tensor("F16", { 1, 8 }, ("\0\x38"):rep(8)) }
+  end)
+end
+
+local E2M1 = { 0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6 }
+
+-- [2, 16]: all codes up and down, block scales 2 and 3 (e4m3 0x40, 0x44), 0.25 for the tensor.
+local function nvfp4_layer(shape)
+  local bytes, want = {}, { {}, {} }
+  for j = 0, 15 do
+    want[1][j + 1] = E2M1[j + 1] * 0.5
+    want[2][j + 1] = E2M1[16 - j] * 0.75
+  end
+  for j = 0, 14, 2 do bytes[#bytes + 1] = j | j + 1 << 4 end
+  for j = 0, 14, 2 do bytes[#bytes + 1] = 15 - j | 14 - j << 4 end
+  return { [LAYER .. ".weight"] = tensor("U8", { 2, 8 }, pack("B", bytes)),
+           [LAYER .. ".weight_scale"] = tensor("F8_E4M3", { 2, 1 }, "\x40\x44"),
+           [LAYER .. ".weight_scale_2"] = tensor("F32", shape or {}, pack("f", { 0.25 })) }, want
+end
+
+-- ---- Where it is said ----
+
+local gptq_keys = { bits = 4, group_size = 8, damp_percent = 0.01, desc_act = false, sym = true,
+                    true_sequential = true, model_name_or_path = json.null }
+local awq_keys = { zero_point = true, q_group_size = 8, w_bit = 4, version = "GEMM" }
+local modelopt_keys = { producer = { name = "modelopt", version = "0.29.0" },
+                        quantization = { quant_algo = "NVFP4", kv_cache_quant_algo = json.null,
+                                         group_size = 16, exclude_modules = { "lm_head" } } }
+
+local plain = { model_type = "llama" }
+
+describe("what says that a checkpoint is quantized", function()
+  teardown(models.cleanup)
+
+  local cases = {
+    { "quantize_config.json", gptq_keys, gptq_layer, "gptq" },
+    { "quant_config.json", awq_keys, awq_layer, "awq" },
+    { "quantize_config.json", awq_keys, awq_layer, "awq" },
+    { "hf_quant_config.json", modelopt_keys, nvfp4_layer, "modelopt" },
+  }
+  for _, case in ipairs(cases) do
+    local name, keys, layer, method = table.unpack(case)
+
+    it("may be a file beside config.json: " .. method .. " in " .. name, function()
+      local tensors, want = layer()
+      for _, config in ipairs { plain, false } do
+        local folder = folder_of(tensors, config or nil, { [name] = keys })
+        assert.same(want, values_of(folder))
+        local opened <close> = assert(rondo.open(folder))
+        assert.equal(method, opened.quantization)
+        local mapped = opened:filter(function() return true end)
+        assert.same(want, mapped:layer(LAYER):dequantize():totable())
+      end
+    end)
+
+    it("goes along with a copy alone: " .. method .. " in " .. name, function()
+      local tensors, want = layer()
+      local folder, out = folder_of(tensors, plain, { [name] = keys }), models.temporary()
+      local opened <close> = assert(rondo.open(folder))
+      assert(opened:save(out, { overwrite = true }))
+      assert.same(want, values_of(out))
+      assert(rondo.quantize(folder, out, { format = "fake", bits = 8, overwrite = true }))
+      assert.is_nil(lfs.attributes(out .. "/" .. name))
+      local made <close> = assert(rondo.open(out))
+      assert.is_nil(made.quantization)
+      assert.same({ #want, #want[1] }, made:layer(LAYER).weight.shape)
+    end)
+  end
+
+  it("is config.json first", function()
+    local tensors, want = gptq_layer()
+    local config = { quantization_config = { quant_method = "gptq", bits = 4, group_size = 8 } }
+    assert.same(want, values_of(folder_of(tensors, config, { ["quant_config.json"] = awq_keys })))
+  end)
+
+  it("is not any file of such a name", function()
+    local weight = { [LAYER .. ".weight"] = tensor("F32", { 1, 2 }, pack("f", { 1, 2 })) }
+    for _, value in ipairs { { per_channel = true, reduce_range = true }, "[1]", "3",
+                             { quantization = { quant_algo = json.null } } } do
+      local folder = folder_of(weight, plain, { ["quantize_config.json"] = value })
+      local opened <close> = assert(rondo.open(folder))
+      assert.is_nil(opened.quantization)
+    end
+    local folder = folder_of(weight, plain, { ["quant_config.json"] = "{" })
+    local opened, message = rondo.open(folder)
+    assert.is_nil(opened)
+    assert.truthy(message:find("quant_config.json", 1, true), message)
+  end)
+
+  it("may lack quant_method, or write it otherwise", function()
+    local function method_of(block)
+      local folder = folder_of({}, { quantization_config = block })
+      local opened <close> = assert(rondo.open(folder))
+      return opened.quantization
+    end
+    assert.equal("gptq", method_of { quant_method = "GPTQ", bits = 4, group_size = 32 })
+    assert.equal("gptq", method_of(gptq_keys))
+    assert.equal("awq", method_of(awq_keys))
+    assert.equal("mlx", method_of { bits = 4, group_size = 64 })
+    assert.equal("mlx", method_of { bits = 4, group_size = 64, mode = "affine" })
+    assert.equal("modelopt", method_of { quant_algo = "NVFP4", ignore = { "lm_head" },
+                                         config_groups = { group_0 = {} } })
+    assert.equal("modelopt", method_of { quant_method = "modelopt_fp4", quant_algo = "NVFP4" })
+    assert.equal("compressed-tensors", method_of { config_groups = { group_0 = {} } })
+    assert.equal("compressed-tensors", method_of { quant_method = "compressed_tensors" })
+    assert.equal("fp8", method_of { weight_block_size = { 128, 128 } })
+    assert.equal("unknown", method_of { something = 1 })
+  end)
+
+  it("is gone wherever it stood, once the quantization is another", function()
+    local tensors, want = gptq_layer()
+    local block = { quant_method = "gptq", bits = 4, group_size = 8 }
+    local config = { model_type = "llava", text_config = { hidden_size = 8,
+                     quantization_config = block, model_type = "llama" }, vision_config = {} }
+    local folder, out = folder_of(tensors, config), models.temporary()
+    assert.same(want, values_of(folder))
+    assert(rondo.quantize(folder, out, { format = "fake", overwrite = true, exclude = { "*" } }))
+    config.text_config.quantization_config = nil
+    assert.same(config, quantized.json(out))
+    local made <close> = assert(rondo.open(out))
+    assert.is_nil(made.quantization)
+    assert.same(want, made:layer(LAYER).weight:totable())
+    assert(rondo.quantize(folder, out, { format = "compressed-tensors", scheme = "sym",
+                                         group_size = 8, overwrite = true }))
+    local written = quantized.json(out)
+    assert.is_nil(written.text_config.quantization_config)
+    assert.equal("compressed-tensors", written.quantization_config.quant_method)
+  end)
+end)
