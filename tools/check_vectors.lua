@@ -21,7 +21,7 @@ local kernels = {
   pack_words = 6, largest_magnitude = 1,
   quantize_nibbles = 8, -- by kind of grid, with and without errors
   f64_to_f32 = 1, f64_from_f32 = 1, f16_to_f32 = 1, f16_from_f32 = 1, bf16_to_f32 = 1,
-  bf16_from_f32 = 1, e4m3_to_f32 = 1, e5m2_to_f32 = 1, e5m2_from_f32 = 1,
+  bf16_from_f32 = 1, e4m3_to_f32 = 1, e4m3_from_f32 = 1, e5m2_to_f32 = 1, e5m2_from_f32 = 1,
   binary_f32 = 6, binary_f64 = 6, unary_f32 = 10, unary_f64 = 10, compare_f32 = 6, compare_f64 = 6,
   sum_f64 = 1, sum_squares_f64 = 1,
 }

@@ -24,10 +24,8 @@ static inline float widen(uint32_t magnitude, uint32_t sign, int mantissa, int b
   return float_of((magnitude >= top ? special : bits_of(finite)) | sign << 31);
 }
 
-/* The reverse: magnitude bits of x rounded half to even. infinity: the magnitude for overflow;
- * nan: the one for NaN; largest: f32 bits from which on the rounded result overflows. */
-static inline uint32_t narrow(uint32_t magnitude, int mantissa, int bias, uint32_t infinity,
-                              uint32_t nan, uint32_t overflow) {
+/* The reverse, of magnitudes that do not overflow: magnitude bits of x rounded half to even. */
+static inline uint32_t narrow_finite(uint32_t magnitude, int mantissa, int bias) {
   int shift = 23 - mantissa;
   uint32_t odd = magnitude >> shift & 1;
   uint32_t rebased = magnitude - ((uint32_t)(127 - bias) << 23);
@@ -36,7 +34,14 @@ static inline uint32_t narrow(uint32_t magnitude, int mantissa, int bias, uint32
   uint32_t smallest = (uint32_t)(127 - bias + 1) << 23;
   float magic = float_of((uint32_t)(127 - bias + 1 + shift) << 23);
   uint32_t subnormal = bits_of(float_of(magnitude) + magic) - bits_of(magic);
-  uint32_t finite = magnitude < smallest ? subnormal : normal;
+  return magnitude < smallest ? subnormal : normal;
+}
+
+/* Of all. infinity: the magnitude for overflow; nan: the one for NaN; overflow: f32 bits from which
+ * on the rounded result overflows. */
+static inline uint32_t narrow(uint32_t magnitude, int mantissa, int bias, uint32_t infinity,
+                              uint32_t nan, uint32_t overflow) {
+  uint32_t finite = narrow_finite(magnitude, mantissa, bias);
   uint32_t result = magnitude >= overflow ? infinity : finite;
   return magnitude > 0x7f800000u ? nan : result;
 }
@@ -118,9 +123,12 @@ static void e4m3_from_f32(const float *restrict source, void *target, size_t n) 
   uint8_t *restrict out = target;
   for (size_t i = 0; i < n; i++) {
     uint32_t u = bits_of(source[i]);
+    uint32_t magnitude = u & 0x7fffffffu;
     /* 0x43e80000 is 464: it lies half way to 480, which the format cannot hold; the tie goes to
-     * 448, whose mantissa is even. */
-    uint32_t magnitude = narrow(u & 0x7fffffffu, 3, 7, 0x7f, 0x7f, 0x43e80001u);
+     * 448, whose mantissa is even. All ones is NaN, for infinities, too; by a mask, since compilers
+     * make branches of two choices of the same constant. */
+    uint32_t nan = 0u - (uint32_t)(magnitude > 0x43e80000u);
+    magnitude = (narrow_finite(magnitude, 3, 7) | nan) & 0x7fu;
     out[i] = (uint8_t)(magnitude | u >> 31 << 7);
   }
 }
