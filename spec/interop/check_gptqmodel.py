@@ -1,11 +1,12 @@
 """GPTQModel: its file dequantizer gives rondo's values, bit for bit in f32; the layers that it
-loads give them rounded to f16. AutoAWQ's unpacking (one file of the package: the rest wants an old
-transformers) gives them in f32.
+loads give them rounded to f16. AutoAWQ's unpacking gives them in f32.
 
     python check_gptqmodel.py CHECKPOINTS
 """
 
+import importlib
 import importlib.util
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,17 +19,15 @@ from cases import equal, run
 from sheet import paths
 
 
-def autoawq():
-    package = importlib.util.find_spec("awq").submodule_search_locations[0]
-    spec = importlib.util.spec_from_file_location("packing_utils",
-                                                  package + "/utils/packing_utils.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def autoawq(name):
+    """A module of AutoAWQ, whose head wants an old transformers and is left out."""
+    spec = importlib.util.find_spec("awq")
+    sys.modules.setdefault("awq", importlib.util.module_from_spec(spec))
+    return importlib.import_module("awq." + name)
 
 
 def by_autoawq(case):
-    dequantize, values = autoawq().dequantize_gemm, {}
+    dequantize, values = autoawq("utils.packing_utils").dequantize_gemm, {}
     tensors = case.torch_tensors()
     for path in paths(tensors, "qweight"):
         words, scales = tensors[path + ".qweight"], tensors[path + ".scales"].float()

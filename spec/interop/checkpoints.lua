@@ -96,14 +96,7 @@ local function quantize(model, out, format, rules)
     activations = rules.activations, shard_size = rules.shard_size }))
 end
 
-local function read_values(folder)
-  local model <close> = assert(rondo.open(folder))
-  local values = {}
-  for name, layer in model:layers "all" do
-    if layer.quantized then values[name] = layer:dequantize() end
-  end
-  return values
-end
+local read_values = assert(loadfile(arg[0]:match "^(.*/)" .. "values.lua"))
 
 -- Weights that are dequantized already tell nothing of their scheme.
 local function fake_values(model, scheme)
@@ -121,8 +114,9 @@ local function make_case(model, out, format, rules)
     print(out .. ": no layer fits")
     os.execute(("rm -r '%s'"):format(out))
   else
-    local values = format == "fake" and fake_values(model, rules[1][2]) or read_values(out)
-    assert(rondo.safetensors.save(out .. ".values.safetensors", values))
+    local file = out .. ".values.safetensors"
+    if format ~= "fake" then return read_values(out, file) end
+    assert(rondo.safetensors.save(file, fake_values(model, rules[1][2])))
   end
 end
 
