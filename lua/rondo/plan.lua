@@ -49,13 +49,17 @@ local actions = { copy = "copy", unpack = "cast", bias = "cast", quantize = "qua
 --                as plain values; "bias": that of a packed layer gets the scales' dtype
 -- @param detail  the scheme to quantize with, or the dtype of a bias
 -- @param asked   the scheme as the recipe says it: groups along the inputs
-local function decision(o, what, rule, detail, asked)
+-- @param wanted  the scheme that the rule wants, where the tensor can be quantized
+-- @param fallback  where it does not get that: { rule, reason }, the rule's text in two, and plain,
+--                  what it was before
+local function decision(o, what, rule, detail, asked, wanted, fallback)
   local same = o.decisions[detail or what] or {}
   o.decisions[detail or what] = same
   local key = rule .. (asked and asked ~= detail and " transposed" or "")
+    .. (fallback and tostring(wanted) or "")
   if not same[key] then
     same[key] = { what = what, action = actions[what], rule = rule, asked = asked,
-                  fallback = o.fallback_rules[rule] }
+                  wanted = wanted, fallback = fallback }
     if what == "bias" then same[key].dtype = detail else same[key].scheme = detail end
   end
   return same[key]
@@ -82,11 +86,22 @@ local function unfit_importance(scheme, transposed, shape)
   end
 end
 
+-- Whether engines put another layer below the one of that path in one matrix.
+local function has_below(made, path)
+  if not made.fused then return false end
+  for _, other in ipairs(parts.below(path)) do
+    if layers_of.named(made.list, other) then return true end
+  end
+  return false
+end
+
 -- What formats are told of a layer, see rondo.formats.
 local function about_layer(made, name, what, shape, dtype)
-  return { name = name, path = layers_of.path(made.list, name), kind = what.kind, dtype = dtype,
-           shape = shape, transposed = what.transposed, options = made.options,
-           interleaved = made.interleaved }
+  local path = layers_of.path(made.list, name)
+  return { name = name, path = path, kind = what.kind, dtype = dtype, shape = shape,
+           transposed = what.transposed, options = made.options, interleaved = made.interleaved,
+           biased = what.kind == "expert" and made.model.checkpoint:has(path .. "_bias"),
+           has_below = function() return has_below(made, path) end }
 end
 
 -- The first of the schemes for which the format has a place, as it stores it; and why it has none
@@ -106,22 +121,48 @@ local function refuse(where, name, rule, scheme, reason)
   error(("%s: %s (rule %s): %s: %s"):format(where, name, rule, tostring(scheme), reason), 0)
 end
 
--- What a rule's scheme comes to in the output's format, and the rule's text with a remark where it
--- is another one.
-local function fitted(made, where, name, what, scheme, rule, shape, dtype)
-  local o, about = made.options, about_layer(made, name, what, shape, dtype)
+-- The rule's text where a layer gets another scheme than it wants, and the same in two.
+local function instead(rule, fit, reason)
+  local short = ("%s (%s instead"):format(rule, fit:label())
+  return ("%s: %s)"):format(short, reason), { rule = short .. ")", reason = reason, plain = rule }
+end
+
+local NO_FALLBACK = "; a fallback would be taken instead: --fallback keep, fallback = rondo.keep "
+  .. "in the recipe"
+
+-- What a rule's scheme comes to in the output's format; where it is another one, why.
+local function fitted(made, where, about, scheme, rule)
+  local o = made.options
   local fit, reason = first_fit(made.format, about, { scheme, table.unpack(o.fallback) })
   if not fit then
-    local way_out = "; a fallback would be taken instead: --fallback keep, fallback = rondo.keep "
-      .. "in the recipe"
-    refuse(where, name, rule, scheme,
-           reason .. (#o.fallback == 0 and way_out or "; no fallback fits either"))
-  elseif reason then
-    local short = ("%s (%s instead"):format(rule, fit:label())
-    rule = ("%s: %s)"):format(short, reason)
-    o.fallback_rules[rule] = { rule = short .. ")", reason = reason }
+    refuse(where, about.name, rule, scheme,
+           reason .. (#o.fallback == 0 and NO_FALLBACK or "; no fallback fits either"))
   end
-  return fit, rule
+  return fit, reason
+end
+
+-- The decision for a scheme that the format has a place for.
+-- @param wanted, reason  what the rule wants, and why it does not get it
+local function decision_for(made, where, about, fit, rule, wanted, reason)
+  local o, shape, fallback = made.options, about.shape, nil
+  if reason then rule, fallback = instead(rule, fit, reason) end
+  if fit.type == "keep" then
+    return decision(o, made.list.records[about.name] and "unpack" or "copy", rule, nil, nil, wanted,
+                    fallback)
+  end
+  local cut = made.format.experts and #shape == 3 -- its pieces are turned
+  local turned = about.transposed and not cut and fit:transposed() or fit
+  local refusal = turned:refusal(shape[about.transposed and #shape - 1 or #shape])
+  if refusal then refuse(where, about.name, rule, turned, refusal) end
+  return decision(o, "quantize", rule, turned, fit, wanted, fallback)
+end
+
+-- Type and shape of a layer's weight.
+local function weight_of(made, name)
+  local record = made.list.records[name]
+  if record then return record.dtype, record.shape end
+  local dtype, shape = made.model.checkpoint:info(name)
+  return dtype, shape
 end
 
 -- The decision that a rule's scheme means for a tensor. What cannot be quantized is copied.
@@ -130,25 +171,101 @@ end
 local function decision_maker(made, where, open)
   local o = made.options
   return function(name, what, scheme, rule)
-    local record = made.list.records[name]
-    local dtype, shape = made.model.checkpoint:info(name)
-    if record then dtype, shape = record.dtype, record.shape end
+    local dtype, shape = weight_of(made, name)
     local reason = scheme.type ~= "keep" and unfit(what, dtype)
     if reason then rule = ("%s (kept: %s)"):format(rule, reason) end
     if reason or scheme.type == "keep" then
-      return decision(o, record and "unpack" or "copy", rule)
+      return decision(o, made.list.records[name] and "unpack" or "copy", rule)
     end
     if open then return decision(o, "quantize", rule, scheme, scheme) end
     local wrong = unfit_importance(scheme, what.transposed, shape)
     if wrong then refuse(where, name, rule, scheme, wrong) end
-    scheme, rule = fitted(made, where, name, what, scheme, rule, shape, dtype)
-    if scheme.type == "keep" then return decision(o, record and "unpack" or "copy", rule) end
-    local cut = made.format.experts and #shape == 3 -- its pieces are turned
-    local turned = what.transposed and not cut and scheme:transposed() or scheme
-    local refusal = turned:refusal(shape[what.transposed and #shape - 1 or #shape])
-    if refusal then refuse(where, name, rule, turned, refusal) end
-    return decision(o, "quantize", rule, turned, scheme)
+    local about = about_layer(made, name, what, shape, dtype)
+    local fit, why = fitted(made, where, about, scheme, rule)
+    return decision_for(made, where, about, fit, rule, scheme, why)
   end
+end
+
+-- ---- Layers that engines take together ----
+
+-- The layers of those numbers: { about, rule, wanted, reason } of each; reason: why it does not get
+-- what the rule wants.
+local function members_of(made, numbers)
+  local members = {}
+  for i, number in ipairs(numbers) do
+    local name, chosen = made.names[number], made.decisions[number]
+    local dtype, shape = weight_of(made, name)
+    local fallback = chosen.fallback or {}
+    members[i] = { about = about_layer(made, name, layers_of.at(made.list, number), shape, dtype),
+                   rule = fallback.plain or chosen.rule, wanted = chosen.wanted,
+                   reason = fallback.reason }
+  end
+  return members
+end
+
+-- Gives each member the scheme in which the format stores it for a fallback; or nil, the member
+-- that it has no place for, why.
+local function fit_all(made, members, fallback)
+  for _, member in ipairs(members) do
+    local why
+    member.fit = fallback
+    if fallback.type ~= "keep" then
+      member.fit, why = formats.fit(made.format, fallback, member.about)
+    end
+    if not member.fit then return nil, member, why end
+  end
+  return true
+end
+
+-- Whether all members fell back, and to the same.
+local function fell_together(made, numbers)
+  local first = made.decisions[numbers[1]]
+  for _, number in ipairs(numbers) do
+    local chosen = made.decisions[number]
+    if not chosen.fallback or chosen.scheme ~= first.scheme then return false end
+  end
+  return true
+end
+
+local function first_with_reason(members)
+  for _, member in ipairs(members) do
+    if member.reason then return member end
+  end
+end
+
+-- Decides layers anew of which one fell back: all get the first fallback that fits them all.
+local function joiner(made, where)
+  return function(words, numbers)
+    if fell_together(made, numbers) then return end
+    local members, good, blocked, why = members_of(made, numbers), nil, nil, nil
+    for _, fallback in ipairs(made.options.fallback) do
+      good, blocked, why = fit_all(made, members, fallback)
+      if good then break end
+    end
+    if not good then
+      refuse(where, blocked.about.name, blocked.rule, blocked.wanted,
+             ("%s; no fallback fits %s together"):format(why, words))
+    end
+    local first = first_with_reason(members)
+    local leaf = first.about.path:match "[^.]*$"
+    for i, member in ipairs(members) do
+      why = member.reason or ("it goes with %s: %s"):format(leaf, first.reason)
+      made.decisions[numbers[i]] = decision_for(made, where, member.about, member.fit, member.rule,
+                                                member.wanted, why)
+    end
+  end
+end
+
+-- Recipes are told of layers that do not go together; plain options, which cannot say otherwise,
+-- are warned.
+local function settle_partners(made, where)
+  local named, warned = made.options.named, made.format.experts ~= "split"
+  if not named and not made.format.experts then return end
+  decide.settle_partners(made, made.decisions, function(text)
+    if named then error(("%s: %s; fused = false lets them differ"):format(where, text), 0) end
+    if not warned then warn(("%s: %s"):format(made.model.path, text)) end
+    warned = true
+  end, joiner(made, where))
 end
 
 -- Changes what depends on other tensors: the biases of packed layers follow them, and parts of a
@@ -197,11 +314,12 @@ local function trial_of(made)
   local format = made.format.name == "fake" and "packed" or made.format.name
   local o = setmetatable({ format = format }, { __index = made.options })
   local trial = new(made.model, o)
+  trial.fused = made.fused
   return trial, decision_maker(trial, "policy")
 end
 
 -- What a policy gets, see rondo.policy.
-local function for_policy(made, entries, fused)
+local function for_policy(made, entries)
   local plain = made.decisions
   local trial_of_sizes, size_decision = trial_of(made)
   local function bytes(entry, scheme)
@@ -219,18 +337,20 @@ local function for_policy(made, entries, fused)
     if not done then error(message, 0) end
     return done.totals.bytes_after
   end
-  return { layers = entries, units = decide.units(entries, fused), bytes = bytes, total = total }
+  return { layers = entries, units = decide.units(made, entries, made.fused), bytes = bytes,
+           total = total }
 end
 
 local function decide_all(made, where)
   local o = made.options
   local body = recipe_of.body(o.recipe)
+  made.fused = body.fused ~= false
   local open = body.policy ~= nil or body.revise ~= nil
   o.fallback = o.fallback or body.fallback or {}
   made.decisions = decide.all(made, body, where, decision_maker(made, where, open))
   decide.revise(made, body, made.decisions, decision_maker(made, where),
-                function(entries) return for_policy(made, entries, body.fused ~= false) end)
-  if body.fused ~= false then decide.check_partners(made, made.decisions, where) end
+                function(entries) return for_policy(made, entries) end)
+  if made.fused then settle_partners(made, where) end
   settle(made)
   local wrong = made.format.check and made.format.check(plan.layers(made))
   if wrong then error(("%s: %s"):format(where, wrong), 0) end
@@ -437,10 +557,9 @@ end
 -- table for all of them. Only those with a scale for the whole tensor have anything.
 local function fusions_of(made)
   if made.fusions then return made.fusions end
-  local fused, fusions = recipe_of.body(made.options.recipe).fused ~= false, {}
+  local fusions = {}
   made.fusions = { of = function(path)
-    local above, words = parts.partners(path)
-    local key = fused and above and above .. "\0" .. words or path
+    local key = made.fused and parts.fused(path) or path
     fusions[key] = fusions[key] or { sources = {} }
     return fusions[key]
   end }
@@ -597,7 +716,6 @@ end
 
 function new(model, o)
   o.decisions = {} -- those made so far, see decision
-  o.fallback_rules = {} -- rules that do not get what they ask for, by text: { rule, reason } apart
   local list, tied = model_of().layer_list(model)
   return { model = model, options = o, list = list, tied = tied, names = model.names,
            format = formats.get(o.format),

@@ -2,8 +2,8 @@
 -- a scale for each block of 128 x 128.
 --
 -- A layer P has P.weight (f8_e4m3 [out, in]) and P.weight_scale_inv (f32, one a block), which
--- multiplies: W = weight * weight_scale_inv. Read, too: scales of f16 and bf16, and one of the
--- whole tensor, weight_scale.
+-- multiplies: W = weight * weight_scale_inv. Read, too: scales of other types (f16, bf16, e8m0) and
+-- of other shapes (for the tensor, for each row), also under the name weight_scale.
 -- Layout and configuration: deepseek-ai/DeepSeek-V3.
 
 local json = require "rondo.json"
@@ -32,22 +32,23 @@ function fp8.fit(scheme, about)
   elseif scheme.scale ~= "f32" and scheme.scale ~= "e8m0" or scheme.double then
     reason = reason or ("scales of fp8 are f32 or e8m0, not %s"):format(scheme.scale)
   end
+  if not reason and about.shape[1] % 128 ~= 0 and about.has_below() then
+    reason = ("%d outputs are no multiple of 128, and engines put another layer below them")
+      :format(about.shape[1])
+  end
   if reason then return nil, reason end
   return scheme
 end
 
-local function outputs_of(scheme, shape, scale)
-  local rows, cols, size = shape[1], shape[2], scheme.group_size
-  local codes = tensors.words("weight", "codes", "f8_e4m3", { rows, cols },
-                              tensors.layout { bits = 8 })
-  if not is_block(size) then return { codes, tensors.new("weight_scale", "scale", scale, {}) } end
-  return { codes, tensors.new("weight_scale_inv", "scale", scale,
-                              { ceil_div(rows, size[1]), ceil_div(cols, size[2]) }) }
+local function codes_of(shape)
+  return tensors.words("weight", "codes", "f8_e4m3", shape, tensors.layout { bits = 8 })
 end
 
 --- See rondo.formats.
 function fp8.outputs(about, scheme)
-  return outputs_of(scheme, about.shape, "f32")
+  local size, shape = scheme.group_size, about.shape
+  return { codes_of(shape), tensors.new("weight_scale_inv", "scale", "f32",
+    { ceil_div(shape[1], size[1]), ceil_div(shape[2], size[2]) }) }
 end
 
 -- ---- Configuration ----
@@ -112,12 +113,10 @@ local function read_layer(look, path, block)
   if not look.has(path, part) then
     return nil, "has neither 'weight_scale_inv' nor 'weight_scale'"
   end
-  local scale
-  scale, message = look.floats(path, part)
-  if not scale then return nil, message end
-  local scheme = scheme_of.types.fp8 { group_size = part == "weight_scale" and "tensor" or block,
-                                       scale = scale }
-  return { scheme = scheme, shape = shape, outputs = outputs_of(scheme, shape, scale) }
+  local size, scale, scales = read.scales(look, path, part, shape, block)
+  if not size then return nil, scale end
+  return { scheme = scheme_of.types.fp8 { group_size = size, scale = scale }, shape = shape,
+           outputs = { codes_of(shape), scales } }
 end
 
 --- See rondo.formats.

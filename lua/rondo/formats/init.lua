@@ -4,9 +4,11 @@
 --   name      as option `format` says it
 --   fit(scheme, about) -> the scheme in which the format stores a layer that a recipe quantizes
 --             with `scheme` (the type of its scales, say), or nil and why it has no place for it.
---             about: { name, path, kind, dtype, shape, transposed, options }: the layer's weight;
---             options: those of rondo.plan. For formats.fit and formats.outputs interleaved, too:
---             whether gate and up projections in one tensor have their rows in turn
+--             about: { name, path, kind, dtype, shape, transposed, options, has_below }: the
+--             layer's weight; options: those of rondo.plan; has_below(): whether engines put
+--             another layer below it in one matrix. For formats.fit and formats.outputs, too,
+--             interleaved: whether gate and up projections in one tensor have their rows in turn;
+--             biased: whether experts in one tensor have biases in another
 --   outputs(about, scheme) -> descriptions (rondo.formats.tensors) of the tensors it is stored in
 --   experts   what becomes of experts that are stacked in one tensor: "split" or "stack", see
 --             rondo.formats.pieces; fit and outputs get what these are then. Without it they are
@@ -66,7 +68,8 @@ end
 local function about_piece(about, piece)
   return { name = about.name, path = pieces.path(about.path, piece), kind = about.kind,
            dtype = about.dtype, shape = piece.shape, options = about.options,
-           transposed = about.transposed and not piece.turned }
+           transposed = about.transposed and not piece.turned,
+           has_below = function() return piece.below or about.has_below() end }
 end
 
 --- The scheme in which a format stores a layer, or nil and why it has no place for it.

@@ -292,15 +292,48 @@ function decide.revise(made, body, decisions, make, context)
   end
 end
 
--- ---- Partners ----
+-- ---- Layers that engines take together ----
+--
+-- q, k and v become one matrix; so do the experts of a layer in formats that have a layer for each.
+-- Both have one scheme. Where experts are stacked by projection, all of them are or none.
 
---- Layers that are not fixed in lists of those that are fused, in the order of the first of each.
+local EXPERTS = "the experts of a layer"
+
+-- How the layers of a group are taken together: words, and how much of a name stands behind what
+-- they share (nil for experts, whose numbers have any length); false for a layer by itself.
+local function ties_of(made, number)
+  local name, what = made.names[number], layers_of.at(made.list, number)
+  if not what then return false end
+  if what.kind == "expert" and made.format.experts then return { words = EXPERTS } end
+  local shared, family = parts.partners(layers_of.path(made.list, name))
+  return shared and { words = family.words, tail = #name - #shared } or false
+end
+
+-- Iterates over the tensors that are taken together with others: number, words, what they share.
+local function tied(made)
+  local number, by_group = 0, {}
+  return function()
+    while number < #made.names do
+      number = number + 1
+      local group, name = made.group_of[number], made.names[number]
+      if by_group[group] == nil then by_group[group] = ties_of(made, number) end
+      local ties = by_group[group]
+      if ties and ties.tail then return number, ties.words, name:sub(1, -ties.tail - 1) end
+      if ties then return number, ties.words, parts.experts(layers_of.path(made.list, name)) end
+    end
+  end
+end
+
+--- Layers that are not fixed in lists of those that are taken together, in the order of the first
+--- of each.
 -- @param fused  false: each alone
-function decide.units(entries, fused)
-  local units, known = {}, {}
+function decide.units(made, entries, fused)
+  local units, known, keys = {}, {}, {}
+  if fused then
+    for number, words, shared in tied(made) do keys[number] = words .. "\0" .. shared end
+  end
   for _, entry in ipairs(entries) do
-    local shared, words = parts.partners(entry.layer.name)
-    local key = fused and shared and shared .. "\0" .. words or entry
+    local key = keys[entry.number] or entry
     if not entry.fixed and not known[key] then
       known[key] = {}
       units[#units + 1] = known[key]
@@ -310,47 +343,64 @@ function decide.units(entries, fused)
   return units
 end
 
-local function differs(made, decisions, where, words, a, b)
+local function differ(made, decisions, words, a, b)
   local said = {}
   for i, number in ipairs { a, b } do
     local decision = decisions[number]
     said[i] = ("%s %s (%s)"):format(layers_of.path(made.list, made.names[number]),
       decision.scheme and "gets " .. decision.scheme:label() or "is kept", decision.rule)
   end
-  error(("%s: engines fuse %s, which need the same scheme, but %s and %s; fused = false lets them "
-    .. "differ"):format(where, words, said[1], said[2]), 0)
+  return ("engines fuse %s, which need the same scheme, but %s and %s"):format(words, said[1],
+                                                                              said[2])
 end
 
--- How the layers of a group are fused: words, and how much of a name stands behind what partners
--- share; false for layers without partners.
-local function fusion(made, number)
-  local name = made.names[number]
-  local path = layers_of.at(made.list, number) and layers_of.path(made.list, name)
-  local shared, words = parts.partners(path or "")
-  return shared and { words = words, tail = #name - #shared } or false
+-- Whether what was decided for two layers goes together. One that does not get what its rule wants
+-- counts as if it did.
+local function agree(made, words, a, b)
+  if words == EXPERTS and made.format.experts == "stack" then
+    return (a.wanted == nil) == (b.wanted == nil)
+  elseif a.fallback or b.fallback then
+    return a.wanted == b.wanted
+  end
+  return a.scheme == b.scheme
 end
 
---- Raises where layers that are fused would have different schemes.
-function decide.check_partners(made, decisions, where)
-  local by_group, by_words = {}, {} -- by_words: the first partner by what they share
-  for number, name in ipairs(made.names) do
-    local group = made.group_of[number]
-    local fused = by_group[group]
-    if fused == nil then
-      fused = fusion(made, number)
-      by_group[group] = fused
+-- Compares layers that are taken together; see settle_partners.
+-- @return by words and what they share, an empty list for those of which one does not get what its
+--         rule wants
+local function compare(made, decisions, differing)
+  local firsts, fallen = {}, {}
+  for number, words, shared in tied(made) do
+    local chosen = decisions[number]
+    local first = firsts[words] or {}
+    firsts[words] = first
+    local other = first[shared]
+    if not other then
+      first[shared] = number
+    elseif not agree(made, words, decisions[other], chosen) then
+      differing(differ(made, decisions, words, other, number))
     end
-    if fused then
-      local first = by_words[fused.words] or {}
-      by_words[fused.words] = first
-      local shared = name:sub(1, -fused.tail - 1)
-      local other = first[shared]
-      if not other then
-        first[shared] = number
-      elseif decisions[other].scheme ~= decisions[number].scheme then
-        differs(made, decisions, where, fused.words, other, number)
-      end
+    if chosen.fallback and (made.format.experts == "split" or words == EXPERTS) then
+      fallen[words] = fallen[words] or {}
+      fallen[words][shared] = {}
     end
+  end
+  return fallen
+end
+
+--- Sees to it that layers that are taken together get one scheme.
+-- @param differing  function (text): hears of those whose rules want different ones
+-- @param join       function (words, numbers): decides the layers of those numbers anew, one of
+--                   which does not get what its rule wants
+function decide.settle_partners(made, decisions, differing, join)
+  local fallen = compare(made, decisions, differing)
+  if not next(fallen) then return end
+  for number, words, shared in tied(made) do
+    local list = fallen[words] and fallen[words][shared]
+    if list then list[#list + 1] = number end
+  end
+  for words, lists in pairs(fallen) do
+    for _, numbers in pairs(lists) do join(words, numbers) end
   end
 end
 

@@ -68,6 +68,5 @@ return function(o)
   end or keep_delicate
   local scheme = scheme_for(o)
   rules[#rules + 1] = function() return scheme, "linear layer" end
-  rules.fused = false -- a configuration by layer says what it wants
   return recipe_of.new(rules)
 end
