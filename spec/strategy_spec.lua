@@ -38,16 +38,25 @@ local every_scheme = {
   rondo.int4 { group_size = 16 }, rondo.int3 { group_size = 16, symmetric = false },
   rondo.int4 { group_size = "row", full_range = true }, rondo.nf4 { group_size = 16 },
   rondo.e2m1 { group_size = 16, scale = "e8m0" }, rondo.int4 { group_size = 16, scale = "e4m3" },
+  rondo.int4 { group_size = 16, scale = "e8m0" },
+  rondo.int4 { group_size = 16, symmetric = false, zero = "positive" },
+  rondo.int4 { group_size = 16, symmetric = false, zero = "float", scale = "bf16" },
   rondo.int2 { group_size = 4, group_dim = 0 }, rondo.int4 { group_size = { 3, 16 } },
   rondo.int4 { group_size = "tensor", symmetric = false }, rondo.int3 { group_size = 20 },
 }
 
--- What strategies that are not for all schemes are for.
-local suits = {
-  signed = function(s) return s.data_type == "int" and s.symmetric end,
+-- What strategies are for: most for all but floats with scales that are powers of two.
+local suits = setmetatable({
+  none = function() return true end,
+  signed = function(s) return s.data_type == "int" and s.symmetric and s.scale ~= "e8m0" end,
   neighbours = function(s) return s.scale == "e4m3" or s.scale == "e8m0" end,
-  least_squares = function(s) return s.type == "int3" and s.symmetric and s.group_size == 20 end,
-}
+  least_squares = function(s)
+    return s.data_type == "int" and s:zero_dtype() ~= "u8" and s.group_dim == 1
+      and s.scale ~= "e8m0" and (type(s.group_size) == "number" or s.group_size == "row")
+  end,
+}, { __index = function()
+  return function(s) return s.scale ~= "e8m0" or s.data_type == "int" end
+end })
 
 describe("every strategy", function()
   local w = weights(8, 60, 1)
@@ -59,7 +68,8 @@ describe("every strategy", function()
   for name, found in pairs(clip) do
     it(name .. " makes no group worse on the scheme's objective", function()
       for _, base in ipairs(every_scheme) do
-        local suited = not suits[name] or suits[name](base)
+        local suited = suits[name](base)
+        assert.equal(suited, base { clip = found }:refusal() == nil, tostring(base))
         for _, objective in ipairs(suited and objectives or {}) do
           local scheme = base(objective)
           local q = scheme { clip = found }:quantize(w)
@@ -67,8 +77,8 @@ describe("every strategy", function()
           local none = scheme:losses(w, scheme:ratios(w, 1))
           assert.is_true(answer:le(none):all(), tostring(scheme))
           if name ~= "none" and name ~= "percentile"
-            and (base.scale ~= "e8m0" or name == "neighbours")
-            and base.group_size ~= "tensor" then
+            and base.group_size ~= "tensor"
+            and not (base.scale == "e4m3" and name == "least_squares") then
             assert.is_true(answer:lt(none):any(), tostring(scheme))
           end
         end
@@ -259,9 +269,18 @@ describe("signed", function()
     assert.is_true(plain:lt(full):any() and full:lt(plain):any())
   end)
 
-  it("is for symmetric integers", function()
+  it("is for symmetric integers with scales that have a sign", function()
     refuses("clip signed: it is for symmetric integers of 2 bits", function()
       rondo.nf4 { clip = "signed" }:quantize(weights(2, 128, 1))
+    end)
+    refuses("with zero = \"float\" least_squares does as much", function()
+      rondo.int4 { clip = "signed", symmetric = false, zero = "float" }:quantize(weights(2, 128, 1))
+    end)
+    refuses("scales of either sign, and those of e8m0 have none", function()
+      rondo.int4 { clip = "signed", scale = "e8m0" }:quantize(weights(2, 128, 1))
+    end)
+    refuses("scales of either sign, and those of e8m0 have none", function()
+      rondo.int4 { full_range = true, scale = "e8m0" }:quantize(weights(2, 128, 1))
     end)
     assert.truthy(rondo.scheme.from { type = "int1", clip = "signed" }:refusal())
     assert.is_nil(rondo.int2 { clip = "signed" }:refusal())
@@ -328,16 +347,69 @@ describe("least_squares", function()
     assert.is_true(scheme { clip = "least_squares" }:loss(w) < 1e-12)
   end)
 
-  it("makes symmetric integers better, and refuses groups that do not divide", function()
+  it("makes symmetric integers better", function()
     local w, scheme = weights(8, 128, 25), rondo.int3 { group_size = 32 }
     assert.is_true(scheme { clip = "least_squares" }:loss(w) < scheme:loss(w))
     local search = scheme { clip = "least_squares" }
-    refuses("clip least_squares: 128 inputs are no multiple of the group size 48",
-            function() search { group_size = 48 }:quantize(w) end)
     refuses("clip least_squares: it is for groups along the inputs",
             function() search { group_dim = 0 }:quantize(w) end)
     refuses("clip least_squares: it is for integers without zero points",
             function() search { symmetric = false }:loss(w) end)
+  end)
+end)
+
+describe("groups that rows end in", function()
+  it("are searched as they would be alone", function()
+    local w = weights(6, 80, 26)
+    for _, given in ipairs { {}, { symmetric = false, zero = "float" } } do
+      local scheme = rondo.int3 { group_size = 32, clip = "least_squares" } (given)
+      local whole, ends = scheme:quantize(w), scheme:quantize(w[":, 65:80"]:contiguous())
+      assert.is_true(whole.scales[":, 3:3"]:eq(ends.scales):all())
+      assert.is_true(whole.codes[":, 65:80"]:eq(ends.codes):all())
+      assert.is_true(scheme:loss(w) < scheme { clip = "none" }:loss(w))
+    end
+  end)
+end)
+
+describe("scales and zero points that cannot be stored", function()
+  it("are none of a search's: too large, or with a sign where there is none", function()
+    local w = weights(4, 64, 27)
+    w = w / w:abs():max()
+    for _, scheme in ipairs { rondo.int2 { scale = "e8m0" }, rondo.int2, rondo.int4,
+                              rondo.nvfp4 } do
+      for name, found in pairs(clip) do
+        local large = w * 3.4e38
+        local search = scheme { group_size = 16, clip = found }
+        if not search:refusal() then
+          assert.is_true(search:loss(large) <= search { clip = "none" }:loss(large), name)
+        end
+      end
+    end
+    local sixteen = rondo.int2 { group_size = 16, scale = "f16", clip = "least_squares" }
+    assert.is_true(sixteen:loss(w * 6e4) <= sixteen { clip = "none" }:loss(w * 6e4))
+    local scheme = rondo.int4 { group_size = 16, scale = "e8m0" }
+    for _, name in ipairs { "grid", "mse", "neighbours" } do
+      assert.is_true(scheme { clip = name }:quantize(w).scales:gt(0):all(), name)
+    end
+    local negative = scheme { clip = function(_, s)
+      return s:ratios(w, 1) * -1, 0
+    end }
+    assert.is_true(negative:quantize(w).scales:gt(0):all())
+  end)
+
+  it("are not zero points of 0 where these begin at 1", function()
+    local w = weights(8, 64, 28):abs()
+    local scheme = rondo.int4 { group_size = 16, symmetric = false, zero = "positive" }
+    for name, found in pairs(clip) do
+      local search = scheme { clip = found }
+      if not search:refusal() then
+        assert.is_true(search:quantize(w).zeros:ge(1):all(), name)
+      end
+    end
+    local own = scheme { clip = function(weight, s)
+      return s { clip = "none" }:quantize(weight).scales, 0
+    end }
+    assert.is_true(own:quantize(w).zeros:ge(1):all())
   end)
 end)
 
@@ -600,8 +672,10 @@ describe("strategies over whole models", function()
     check("clip signed: it is for symmetric integers", "--clip", "signed")
     check("clip neighbours: it is for scales of e4m3", "--clip", "neighbours")
     check("clip least_squares: it is for integers without", "--clip", "least_squares")
-    check("inputs are no multiple of the group size 48", "--clip", "least_squares", "--scheme",
-          "sym", "--group-size", "48")
+    for _, search in ipairs { "grid", "golden", "fine", "mse", "percentile", "layer" } do
+      check(("clip %s: scales of e8m0 are powers of two; clip = \"neighbours\""):format(search),
+            "--clip", search, "--dtype", "mxfp4")
+    end
   end)
 
   it("are an option of the command", function()

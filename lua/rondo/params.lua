@@ -71,6 +71,12 @@ local function options_of(scheme, weight, reference, keep)
   return params.options(scheme, weight.shape[1], weight.shape[2], reference, keep)
 end
 
+--- Scales as a reader of the stored ones sees them.
+function params.rounded(scheme, scales)
+  return core.round_scales(scheme.grid, scales, {
+    scale_dtype = dtype_of[scheme.scale], round_first = true, factor = scheme.tensor_scale or nil })
+end
+
 --- Scales as they are stored: { scales, factor }, of those that codes are computed with.
 function params.stored(scales, factor)
   if not factor then return { scales = scales } end
@@ -150,7 +156,6 @@ end
 local function searched(weight, scheme, reference, of_what)
   local bare, search = scheme { clip = "none" }, search_of(scheme.clip)
   local shape = params.shape(scheme, weight.shape[1], weight.shape[2])
-  local o = options_of(bare, weight, reference)
   local function unclipped(answer)
     if answer.ratios then return { ratios = core.full(shape, 1, "f32") } end
     local plain = assert(from_ratios(weight, bare, options_of(bare, weight, reference)))
@@ -159,10 +164,8 @@ local function searched(weight, scheme, reference, of_what)
   end
   local function losses(answer)
     if answer.scales and not reference then
-      answer.scales = core.round_scales(bare.grid, answer.scales, o)
-      if bare:zero_dtype() == "f32" then
-        answer.zeros = core.round_scales(bare.grid, answer.zeros, o)
-      end
+      answer.scales = params.rounded(bare, answer.scales)
+      if bare:zero_dtype() == "f32" then answer.zeros = params.rounded(bare, answer.zeros) end
     end
     return assert(params.losses(weight, bare, answer, reference))
   end

@@ -182,6 +182,8 @@ local function conflict(bits, o, given)
     return "full_range needs symmetric = true; with a zero point there is one range only"
   elseif o.full_range and bits == 1 then
     return "1 bit has no full range; use more bits"
+  elseif o.full_range and o.scale == "e8m0" then
+    return "full_range makes scales of either sign, and those of e8m0 have none"
   elseif o.symmetric and given.zero then
     return "zero is the kind of zero point, which a symmetric scheme does not have"
   end
@@ -319,7 +321,7 @@ function methods:refusal(cols)
   if self.bits > 8 and self.scale ~= "f32" then
     return ("scales of %d-bit codes are f32, not %s"):format(self.bits, self.scale)
   end
-  return strategy.is(self.clip) and strategy.refusal(self.clip, self, cols) or nil
+  return strategy.refusal(self.clip, self, cols)
 end
 
 -- ---- The object ----

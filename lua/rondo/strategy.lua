@@ -176,13 +176,24 @@ end
 strategy.says = "layer, " .. table.concat(strategy.names, ", ")
   .. ", a strategy, a function, or { one of these, options }"
 
---- Why it finds nothing for a scheme, with its name in front, or nil.
+--- Why a search finds nothing for a scheme, with its name in front, or nil.
+-- @param clip  as strategy.check gives it
 -- @param cols  of the weight; nil: any
-function strategy.refusal(self, scheme, cols)
-  local parts = parts_of[self]
-  local where = "clip " .. parts.name
+function strategy.refusal(clip, scheme, cols)
+  if clip == "none" then return nil end
+  local parts = clip == "layer" and strategy.named "grid" or parts_of[clip]
+  local where = "clip " .. (clip == "layer" and clip or parts.name)
   local why = parts.misfit and blame(where, parts.misfit, scheme, parts.options, cols)
   return why and ("%s: %s"):format(where, why)
+end
+
+--- For misfit of strategies that shrink the range of a group, or try what lies below its scale: why
+--- they find nothing for a scheme, or nil. A power of two less puts so much out of the range of a
+--- floating grid that it never pays.
+function strategy.shrinks(scheme)
+  if scheme.scale == "e8m0" and scheme.data_type ~= "int" then
+    return "scales of e8m0 are powers of two; clip = \"neighbours\" finds better ones"
+  end
 end
 
 --- Whether it wants to see the whole weight.
@@ -190,15 +201,35 @@ function strategy.needs_whole(self)
   return (parts_of[self].options.over or "group") ~= "group"
 end
 
+-- ---- What can be stored ----
+
+-- Zero points within those that the scheme has.
+local function possible(scheme, zeros)
+  if scheme:zero_dtype() ~= "u8" then return zeros end
+  return zeros:clamp(scheme.zero == "positive" and 1 or 0, 2 ^ scheme.bits - 1):to "u8"
+end
+
+-- Where scales and zero points are numbers when they are stored, and have a sign only if that is.
+local function storable(scheme, scales, zeros)
+  local rounded = require("rondo.params").rounded(scheme, scales)
+  local good = rounded:abs():lt(math.huge)
+  if scheme.scale == "e8m0" then good = good & scales:gt(0) end
+  if scheme:zero_dtype() ~= "f32" then return good end
+  return good & require("rondo.params").rounded(scheme, zeros):abs():lt(math.huge)
+end
+
 -- ---- Trying ----
 
 local Best = {}
 Best.__index = Best
 
---- Tries scales and zero points, and keeps by group what is better than the best so far.
+--- Tries scales and zero points, and keeps by group what is better than the best so far. What
+--- cannot be stored is none.
 -- @return the mask of what was better
 function Best:try(scales, zeros)
-  zeros = zeros or self.zeros
+  scales, zeros = scales:to("f32"):contiguous(), possible(self.scheme, zeros or self.zeros)
+  local good = storable(self.scheme, scales, zeros:contiguous())
+  scales, zeros = good:pick(scales, self.scales), good:pick(zeros, self.zeros)
   local losses = self.scheme:losses(self.weight, { scales = scales, zeros = zeros })
   local better = losses:lt(self.losses)
   self.losses = better:pick(losses, self.losses)
@@ -242,12 +273,16 @@ local function answer_of(parts, weight, scheme, shape, of_what)
   local first, zeros = blame(where, parts.run, weight, scheme, options_of(parts))
   local what = zeros and "scales" or "ratios"
   first = check_answer(where, what, first, shape):to("f32"):contiguous()
-  local good = first:abs():lt(math.huge)
-  if not zeros then return { ratios = good:land(first:gt(0)):pick(first, 1):contiguous() } end
+  if not zeros then
+    local good = first:abs():lt(math.huge)
+    return { ratios = good:land(first:gt(0)):pick(first, 1):contiguous() }
+  end
   local dtype = scheme:zero_dtype() or "u8"
   if type(zeros) == "number" then zeros = core.full(shape, zeros, dtype) end
-  check_answer(where, "zero points", zeros, shape)
-  return { scales = good:pick(first, 1):contiguous(), zeros = zeros:to(dtype):contiguous() }
+  zeros = possible(scheme, check_answer(where, "zero points", zeros, shape)):to(dtype):contiguous()
+  local good = storable(scheme, first, zeros)
+  if dtype == "f32" then zeros = good:pick(zeros, 0):contiguous() end
+  return { scales = good:pick(first, 1):contiguous(), zeros = zeros }
 end
 
 --- Runs a strategy.

@@ -1,7 +1,9 @@
 -- fine: coarse to fine. Each round tries `steps` ratios around the best so far, in all groups at
 -- once, in steps that are smaller each time.
 
-return require("rondo.strategy").new("fine", {
+local strategy = require "rondo.strategy"
+
+return strategy.new("fine", {
   low = { 0.5, above = 0, max = 1 }, steps = 8, rounds = 3,
 }, function(weight, scheme, options)
   local width = (1 - options.low) / options.steps
@@ -19,4 +21,4 @@ return require("rondo.strategy").new("fine", {
     width = step
   end
   return best
-end)
+end, nil, strategy.shrinks)

@@ -1,9 +1,11 @@
 -- golden: golden-section search between two ratios, in all groups at once. The error is no smooth
 -- function of the ratio, so the minimum found is a local one.
 
+local strategy = require "rondo.strategy"
+
 local PHI = (5 ^ 0.5 - 1) / 2
 
-return require("rondo.strategy").new("golden", {
+return strategy.new("golden", {
   low = { 0.4, above = 0, max = 1 }, high = { 1.0, above = 0, max = 1 }, rounds = 12,
 }, function(weight, scheme, options)
   local low, high = scheme:ratios(weight, options.low), scheme:ratios(weight, options.high)
@@ -16,4 +18,4 @@ return require("rondo.strategy").new("golden", {
 end, function(options)
   return options.low >= options.high
     and ("low must be less than high (%g), not %g"):format(options.high, options.low) or nil
-end)
+end, strategy.shrinks)

@@ -29,4 +29,4 @@ end, function(options)
   return options.steps > options.divisions
     and ("steps must be at most divisions (%d), not %d"):format(options.divisions, options.steps)
     or nil
-end)
+end, strategy.shrinks)

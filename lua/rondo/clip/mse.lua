@@ -1,6 +1,7 @@
 -- mse: moves the two ends of each group's range by themselves, in turn, each to the best of `steps`
 -- factors from `low` to 1 while the other stays; in the end the scale in smaller steps. So it
--- searches scale and zero point. Schemes without integer zero points have one end.
+-- searches scale and zero point. Schemes without integer zero points have one end. (strategy.best
+-- sees to zero points from 1 on.)
 
 local strategy = require "rondo.strategy"
 
@@ -39,4 +40,4 @@ return strategy.new("mse", {
   end
   try_scales(best, 1 - step * 0.75, 1 + step * 0.8, step / 4)
   return best.scales, best.zeros
-end)
+end, nil, strategy.shrinks)

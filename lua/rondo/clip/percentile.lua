@@ -3,8 +3,9 @@
 
 local core = require "rondo.core"
 local params = require "rondo.params"
+local strategy = require "rondo.strategy"
 
-return require("rondo.strategy").new("percentile", {
+return strategy.new("percentile", {
   quantile = { 0.99, above = 0, max = 1 },
 }, function(weight, scheme, options)
   local o = params.layout(scheme, weight.shape[1], weight.shape[2])
@@ -13,4 +14,4 @@ return require("rondo.strategy").new("percentile", {
   local clipped = core.group_quantiles(weight, rows, cols, options.quantile)
   local largest = core.group_quantiles(weight, rows, cols, 1)
   return largest:gt(0):pick(clipped / largest, 1)
-end)
+end, nil, strategy.shrinks)

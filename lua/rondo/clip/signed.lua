@@ -17,7 +17,12 @@ return strategy.new("signed", {
   end
   return best.scales, best.zeros
 end, nil, function(scheme)
-  if scheme.data_type ~= "int" or not scheme.symmetric or scheme.bits < 2 then
+  if scheme:zero_dtype() == "f32" then
+    return "it is for integers without zero points; with zero = \"float\" least_squares does as "
+      .. "much"
+  elseif scheme.scale == "e8m0" then
+    return "it makes scales of either sign, and those of e8m0 have none"
+  elseif scheme.data_type ~= "int" or not scheme.symmetric or scheme.bits < 2 then
     return "it is for symmetric integers of 2 bits and more (--scheme sym, symmetric = true)"
   end
 end)
