@@ -86,9 +86,11 @@ local function unfit_importance(scheme, transposed, shape)
   end
 end
 
--- Whether engines put another layer below the one of that path in one matrix.
-local function has_below(made, path)
+-- Whether engines put another layer below the one of that path, or below that piece of it, in one
+-- matrix.
+local function has_below(made, path, piece)
   if not made.fused then return false end
+  if piece.below then return true end
   for _, other in ipairs(parts.below(path)) do
     if layers_of.named(made.list, other) then return true end
   end
@@ -101,7 +103,7 @@ local function about_layer(made, name, what, shape, dtype)
   return { name = name, path = path, kind = what.kind, dtype = dtype, shape = shape,
            transposed = what.transposed, options = made.options, interleaved = made.interleaved,
            biased = what.kind == "expert" and made.model.checkpoint:has(path .. "_bias"),
-           has_below = function() return has_below(made, path) end }
+           has_below = function(piece) return has_below(made, path, piece) end }
 end
 
 -- The first of the schemes for which the format has a place, as it stores it; and why it has none

@@ -69,7 +69,7 @@ local function about_piece(about, piece)
   return { name = about.name, path = pieces.path(about.path, piece), kind = about.kind,
            dtype = about.dtype, shape = piece.shape, options = about.options,
            transposed = about.transposed and not piece.turned,
-           has_below = function() return piece.below or about.has_below() end }
+           has_below = function() return about.has_below(piece) end }
 end
 
 --- The scheme in which a format stores a layer, or nil and why it has no place for it.

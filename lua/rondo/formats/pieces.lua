@@ -3,10 +3,11 @@
 -- engines want them: split into a layer for each expert and projection ("split"), or one for each
 -- projection, the experts still stacked ("stack", mlx-lm's switch_mlp).
 --
--- A piece is { tail, drop, shape, first, count, row, rows, turned }: what stands in its path in
--- place of the last `drop` segments of the layer's (nil: it has the layer's path); its shape in the
--- output; matrices first .. first+count-1 (from 1) of the source, of which it has rows row+1 ..
--- row+rows of the output channels; turned: they are stored [in, out].
+-- A piece is { tail, drop, shape, first, count, row, rows, turned, below }: what stands in its path
+-- in place of the last `drop` segments of the layer's (nil: it has the layer's path); its shape in
+-- the output; matrices first .. first+count-1 (from 1) of the source, of which it has rows row+1 ..
+-- row+rows of the output channels; turned: they are stored [in, out]; below: engines put the next
+-- projection below it.
 
 local source = require "rondo.model.source"
 
@@ -24,16 +25,16 @@ local mlx_names = { w1 = "gate_proj", w2 = "down_proj", w3 = "up_proj" }
 local function cut(how, names, experts, rows, cols, turned)
   local list, height = {}, rows // #names
   for i, name in ipairs(names) do
-    local row = (i - 1) * height
+    local row, below = (i - 1) * height, i < #names
     if how == "stack" then
       list[#list + 1] = { tail = "switch_mlp." .. (mlx_names[name] or name), drop = 2,
                           shape = { experts, height, cols }, first = 1, count = experts,
-                          row = row, rows = height, turned = turned }
+                          row = row, rows = height, turned = turned, below = below }
     end
     for number = 1, how == "split" and experts or 0 do
       list[#list + 1] = { tail = ("%d.%s"):format(number - 1, name), drop = 1,
                           shape = { height, cols }, first = number, count = 1, row = row,
-                          rows = height, turned = turned }
+                          rows = height, turned = turned, below = below }
     end
   end
   return list
@@ -49,6 +50,7 @@ end
 function pieces.of(format, about)
   local shape, how = about.shape, format.experts
   if not how or #shape ~= 3 then return whole(about) end
+  if about.biased then return nil, "the biases of its experts are stacked in a tensor" end
   local names = projections[about.path:match "[^.]*$"]
   if not names then
     return nil, ("nobody knows what to call the experts in '%s' one by one"):format(about.path)
