@@ -206,3 +206,133 @@ describe("what says that a checkpoint is quantized", function()
     assert.equal("compressed-tensors", written.quantization_config.quant_method)
   end)
 end)
+
+-- ---- Scales ----
+
+-- 8-bit floats 1, 2, ... 8 times the scale of their group.
+local function float8(rows, cols, part, dtype, shape, scales, scale_of)
+  local bytes, want = {}, {}
+  for i = 1, rows do
+    want[i] = {}
+    for j = 1, cols do
+      local code = 0x38 + (i + j) % 3 * 8 -- 1, 2, 4
+      bytes[#bytes + 1] = string.char(code)
+      want[i][j] = 2.0 ^ ((i + j) % 3) * scale_of(i, j)
+    end
+  end
+  return { [LAYER .. ".weight"] = tensor("F8_E4M3", { rows, cols }, table.concat(bytes)),
+           [LAYER .. "." .. part] = tensor(dtype, shape, scales) }, want
+end
+
+local function compressed(weights)
+  return { quantization_config = { quant_method = "compressed-tensors", format = "float-quantized",
+                                   config_groups = { group_0 = { targets = { "Linear" },
+                                                                 weights = weights } } } }
+end
+
+local by_tensor = { num_bits = 8, type = "float", symmetric = true, strategy = "tensor" }
+
+describe("scales of 8-bit floats", function()
+  teardown(models.cleanup)
+
+  local fp8 = { quantization_config = { quant_method = "fp8", activation_scheme = "static" } }
+  local unset = { quantization_config = { quant_method = "fp8", activation_scheme = "static",
+                                          weight_block_size = json.null } }
+  local one = { F32 = pack("f", { 0.5 }), F16 = "\0\x38", BF16 = "\0\x3f", F8_E8M0 = "\x7e" }
+
+  local function check(config, ...)
+    local tensors, want = float8(...)
+    assert.same(want, values_of(folder_of(tensors, config)))
+  end
+
+  it("may be one number of any shape", function()
+    for _, shape in ipairs { {}, { 1 }, { 1, 1 } } do
+      for dtype, bytes in pairs(one) do
+        local function scale() return 0.5 end
+        check(fp8, 3, 8, "weight_scale", dtype, shape, bytes, scale)
+        check(unset, 3, 8, "weight_scale_inv", dtype, shape, bytes, scale)
+        check(unset, 200, 8, "weight_scale_inv", dtype, shape, bytes, scale)
+        check(compressed(by_tensor), 3, 8, "weight_scale", dtype, shape, bytes, scale)
+      end
+    end
+  end)
+
+  it("may be one for each row, in a line or in a column", function()
+    local list = {}
+    for i = 1, 5 do list[i] = i / 4 end
+    for _, config in ipairs { fp8, compressed(by_tensor) } do
+      for _, shape in ipairs { { 5 }, { 5, 1 } } do
+        check(config, 5, 8, "weight_scale", "F32", shape, pack("f", list),
+              function(i) return i / 4 end)
+      end
+    end
+  end)
+
+  it("may be one for each block, with dimensions of 1 between", function()
+    local function scale(i, j) return 1 + (i - 1) // 128 * 2 + (j - 1) // 128 end
+    for _, shape in ipairs { { 2, 2 }, { 2, 1, 2, 1 }, { 1, 2, 2 } } do
+      check(fp8, 130, 129, "weight_scale_inv", "F32", shape, pack("f", { 1, 2, 3, 4 }), scale)
+    end
+    -- Exponents: 1, 2, 4, 8.
+    check(fp8, 130, 129, "weight_scale_inv", "F8_E8M0", { 2, 2 }, "\x7f\x80\x81\x82",
+          function(i, j) return 2.0 ^ ((i - 1) // 128 * 2 + (j - 1) // 128) end)
+  end)
+
+  it("may be groups of a row", function()
+    local weights = { num_bits = 8, type = "float", symmetric = true, strategy = "group",
+                      group_size = 4 }
+    check(compressed(weights), 3, 8, "weight_scale", "F32", { 3, 2 },
+          pack("f", { 1, 2, 3, 4, 5, 6 }),
+          function(i, j) return (i - 1) * 2 + (j - 1) // 4 + 1 end)
+  end)
+
+  it("are refused in words that say what would fit", function()
+    local tensors = float8(4, 8, "weight_scale", "F32", { 3 }, pack("f", { 1, 2, 3 }),
+                           function() return 1 end)
+    for _, config in ipairs { fp8, compressed(by_tensor) } do
+      local folder = folder_of(tensors, config)
+      local opened, message = rondo.open(folder)
+      assert.is_nil(opened)
+      for _, piece in ipairs { folder, LAYER, "'weight_scale' of the shape [3]",
+                               "neither the tensor, nor its rows, nor blocks of 128x128" } do
+        assert.truthy(message:find(piece, 1, true), message)
+      end
+    end
+  end)
+end)
+
+describe("scales of other codes", function()
+  teardown(models.cleanup)
+
+  it("of nvfp4's tensor may have any shape of one number", function()
+    for _, shape in ipairs { {}, { 1 }, { 1, 1 } } do
+      local tensors, want = nvfp4_layer(shape)
+      local config = { quantization_config = { quant_method = "modelopt", quant_algo = "NVFP4" } }
+      assert.same(want, values_of(folder_of(tensors, config)))
+      tensors[LAYER .. ".weight_packed"] = tensors[LAYER .. ".weight"]
+      tensors[LAYER .. ".weight"] = nil
+      tensors[LAYER .. ".weight_scale_2"] = nil
+      tensors[LAYER .. ".weight_global_scale"] = tensor("F32", shape, pack("f", { 4 }))
+      assert.same(want, values_of(folder_of(tensors, compressed { num_bits = 4, type = "float",
+                                                                  group_size = 16 })))
+    end
+  end)
+
+  it("of int8 may be one number, with and without a zero point", function()
+    local codes, want, shifted = {}, { {}, {} }, { {}, {} }
+    for i = 1, 2 do
+      for j = 1, 4 do
+        codes[#codes + 1] = i * 40 - j * 30
+        want[i][j], shifted[i][j] = codes[#codes] * 0.5, (codes[#codes] + 3) * 0.5
+      end
+    end
+    local config = compressed { num_bits = 8, type = "int", strategy = "tensor" }
+    for _, shape in ipairs { {}, { 1 }, { 1, 1 } } do
+      local tensors = { [LAYER .. ".weight"] = tensor("I8", { 2, 4 }, pack("b", codes)),
+                        [LAYER .. ".weight_scale"] = tensor("F32", shape, pack("f", { 0.5 })) }
+      assert.same(want, values_of(folder_of(tensors, config)))
+      tensors[LAYER .. ".weight_zero_point"] = tensor("I8", shape, "\xfd")
+      assert.same(shifted, values_of(folder_of(tensors, config)))
+    end
+  end)
+end)

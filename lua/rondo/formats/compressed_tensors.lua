@@ -362,38 +362,35 @@ function readers.u8(look, path)
 end
 
 -- Beside int-quantized, whose weights are symmetric: with zero points, as they come.
-function readers.i8(look, path)
+function readers.i8(look, path, described)
   local shape, message = look.matrix(path, "weight")
   if not shape then return nil, message end
-  local scale, scales = look.floats(path, "weight_scale")
-  if not scale then return nil, scales end
+  local size, scale, scales = read.scales(look, path, "weight_scale", shape,
+                                          block_of(described, path))
+  if not size then return nil, scale end
   local asymmetric = look.has(path, "weight_zero_point")
-  local scheme = scheme_of.types.int8 { scale = scale, symmetric = not asymmetric }
-  local layer = { scheme = scheme, shape = shape,
-                  outputs = outputs_of("int-quantized", scheme, shape) }
+  local words = asymmetric and layout { bits = 8, word = "i8", add = 128 }
+    or layout { bits = 8, word = "i8", signed = true }
+  local outputs = { tensors.words("weight", "codes", "i8", shape, words), scales }
   if asymmetric then
-    local shifted = layout { bits = 8, word = "i8", add = 128 }
-    layer.outputs[1] = tensors.words("weight", "codes", "i8", shape, shifted)
-    layer.outputs[3] = tensors.words("weight_zero_point", "zero", "i8", { shape[1], 1 }, shifted)
+    local count = shape_of.count(scales.shape)
+    local height = (size == "row" or type(size) == "number") and shape[1] or 1
+    outputs[3] = tensors.words("weight_zero_point", "zero", "i8",
+                               { height, count // math.max(height, 1) }, words)
   end
-  return layer
+  return { shape = shape, outputs = outputs, scheme = scheme_of.types.int8 {
+    group_size = size, scale = scale, symmetric = not asymmetric } }
 end
 
 function readers.f8_e4m3(look, path, described)
   local shape, message = look.matrix(path, "weight")
   if not shape then return nil, message end
-  if look.dtype(path, "weight_scale") == "u8" then
-    local scheme = scheme_of.ready.mxfp8
-    return { scheme = scheme, shape = shape,
-             outputs = outputs_of("mxfp8-quantized", scheme, shape) }
-  end
-  local scale, scales = look.floats(path, "weight_scale")
-  if not scale then return nil, scales end
-  local size = block_of(described, path)
-  if #scales == 1 then size = "tensor"
-  elseif scales[2] == 1 and scales[1] == shape[1] then size = "row" end
-  local scheme = scheme_of.types.fp8 { group_size = size, scale = scale }
-  return { scheme = scheme, shape = shape, outputs = outputs_of("float-quantized", scheme, shape) }
+  local size, scale, scales = read.scales(look, path, "weight_scale", shape,
+                                          block_of(described, path))
+  if not size then return nil, scale end
+  return { scheme = scheme_of.types.fp8 { group_size = size, scale = scale }, shape = shape,
+           outputs = { tensors.words("weight", "codes", "f8_e4m3", shape, layout { bits = 8 }),
+                       scales } }
 end
 
 -- The order of inputs, which with_groups reads, and what engines do to activations.

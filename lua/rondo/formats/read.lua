@@ -5,6 +5,7 @@
 local json = require "rondo.json"
 local shape_of = require "rondo.shape"
 local stored = require "rondo.formats.stored"
+local tensors = require "rondo.formats.tensors"
 local text = require "rondo.model.text"
 
 local read = {}
@@ -134,6 +135,52 @@ function read.group_size(cols, groups, said)
   if said and said > 0 and shape_of.ceil_div(cols, said) == groups then return said end
   if groups > 0 and cols > 0 and cols % groups == 0 then return cols // groups end
   return nil, ("has %d groups of %d inputs"):format(groups, cols)
+end
+
+local exponents = { f8_e8m0 = true, u8 = true }
+
+-- Whether a shape is that of a matrix, but for dimensions of 1.
+local function is_matrix(shape, height, width)
+  local dims, wanted = {}, {}
+  for _, d in ipairs(shape) do dims[#dims + 1] = d ~= 1 and d or nil end
+  for _, d in ipairs { height, width } do wanted[#wanted + 1] = d ~= 1 and d or nil end
+  return table.concat(dims, ",") == table.concat(wanted, ",")
+end
+
+-- The group size that scales of that shape are for, and the width of their matrix; or nil.
+local function groups_by_shape(shape, rows, cols, block)
+  local width = shape_of.ceil_div(cols, block[2])
+  if is_matrix(shape, shape_of.ceil_div(rows, block[1]), width) then return block, width end
+  if shape_of.count(shape) == 1 then return "tensor", 1 end
+  if is_matrix(shape, rows, 1) then return "row", 1 end
+  width = shape[#shape]
+  if width > 0 and cols % width == 0 and is_matrix(shape, rows, width) then
+    return cols // width, width
+  end
+end
+
+--- Scales that may be for a tensor, a row, a block or groups of a row, as their shape says.
+-- @param shape  of the weight
+-- @param block  that of the configuration, or what is usual
+-- @return the scheme's group_size and scale, and the description (rondo.formats.tensors) of the
+--         scales; or nil, message
+function read.scales(look, path, part, shape, block)
+  local dtype, found = look.dtype(path, part), look.shape(path, part)
+  local message
+  if not exponents[dtype] then
+    dtype, message = look.floats(path, part)
+    if not dtype then return nil, message end
+  end
+  local size, width = groups_by_shape(found, shape[1], shape[2], block)
+  if not size then
+    return nil, ("has '%s' of the shape [%s], which fits neither the tensor, nor its rows, nor "
+      .. "blocks of %dx%d, nor groups of a row"):format(part, table.concat(found, ", "), block[1],
+      block[2])
+  end
+  local more = { as = exponents[dtype] and "f8_e8m0" or nil }
+  if select(2, shape_of.matrix(found)) ~= width then more.width = width end
+  return size, exponents[dtype] and "e8m0" or dtype,
+    tensors.new(part, "scale", dtype, found, more)
 end
 
 --- A layer whose columns name their groups, where that is not what they are anyway.

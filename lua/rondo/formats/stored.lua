@@ -28,12 +28,17 @@ local function same_shape(a, b)
   return same
 end
 
+-- One number is one, whatever its shape.
+local function alike(a, b)
+  return same_shape(a, b) or shape_of.count(a) == 1 and shape_of.count(b) == 1
+end
+
 -- Checks that a tensor is there as described.
 local function complaint(checkpoint, name, e)
   local dtype, shape = checkpoint:info(name)
   if not dtype then return ("tensor '%s' is missing"):format(name) end
-  if dtype ~= e.dtype or not same_shape(shape, e.shape) then
-    return ("tensor '%s' is %s [%s], but the configuration says %s [%s]"):format(name, dtype,
+  if dtype ~= e.dtype or not alike(shape, e.shape) then
+    return ("tensor '%s' is %s [%s], where its layer needs %s [%s]"):format(name, dtype,
       table.concat(shape, ", "), e.dtype, table.concat(e.shape, ", "))
   end
 end
