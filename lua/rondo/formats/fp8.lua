@@ -32,6 +32,10 @@ function fp8.fit(scheme, about)
   elseif scheme.scale ~= "f32" and scheme.scale ~= "e8m0" or scheme.double then
     reason = reason or ("scales of fp8 are f32 or e8m0, not %s"):format(scheme.scale)
   end
+  if not reason and about.shape[1] % 128 ~= 0 and about.has_below() then
+    reason = ("%d outputs are no multiple of 128, and engines put another layer below them")
+      :format(about.shape[1])
+  end
   if reason then return nil, reason end
   return scheme
 end
