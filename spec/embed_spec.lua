@@ -296,6 +296,21 @@ describe("a host", function()
       assert.equal("limit: the script has reached its limit of 50 milliseconds", text)
     end)
 
+    it("the time of native work, in the midst of it", function()
+      for _, options in ipairs { "", "--trust" } do -- it would take minutes on one thread
+        local text = run(options .. " --threads 1 --time 2000", [[
+          local rondo = require "rondo"
+          local grid = rondo.clip.grid { over = "tensor", steps = 1000, divisions = 2000 }
+          local scheme = rondo.int4 { group_size = "tensor", clip = grid, p = 1.5 }
+          local weight = rondo.randn { 2048, 2048, seed = 1 }
+          warn "begun"
+          scheme:quantize(weight)
+          warn "done"]])
+        assert.equal("warning begun\nlimit: the script has reached its limit of 2000 milliseconds",
+                     text)
+      end
+    end)
+
     it("what it needs not for its own state", function()
       assert.equal("ok: \nlimit: the script has reached its limit of 2000 steps",
         (host("--steps 2000 run %s run %s", script "", script "for _ = 1, 2000 do end")))

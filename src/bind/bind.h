@@ -72,9 +72,9 @@ rondo_dtype rondo_check_dtype(lua_State *L, int idx);
  * may change whenever Lua allocates: a finalizer may call threads(n). */
 rondo_pool *rondo_state_pool(lua_State *L);
 
-/* Makes work on this state's pool stop early once *flag is set; it then raises "interrupted".
- * Before rondo.core is opened; the flag outlives the state. [-0, +0] */
-void rondo_stop_by(lua_State *L, const atomic_bool *flag);
+/* Makes work on this state's pool stop early once *stop is due; it then raises "interrupted", or
+ * what the guard raises. Before rondo.core is opened; *stop outlives the state. [-0, +0] */
+void rondo_stop_by(lua_State *L, const rondo_stop *stop);
 
 /* Whether the environment names a UTF-8 locale. The process's own locale, which is the host's, is
  * neither asked nor set. */

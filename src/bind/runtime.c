@@ -21,7 +21,7 @@ typedef struct {
   alignas(void *) char pool[];
 } pool_box;
 
-static const char stop_key = 's'; /* of the flag that stops the pool */
+static const char stop_key = 's'; /* of what stops the pool */
 
 static pool_box *get_box(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &pool_key);
@@ -51,20 +51,21 @@ rondo_pool *rondo_state_pool(lua_State *L) {
   return (rondo_pool *)box->pool;
 }
 
-void rondo_stop_by(lua_State *L, const atomic_bool *flag) {
-  lua_pushlightuserdata(L, (void *)flag);
+void rondo_stop_by(lua_State *L, const rondo_stop *stop) {
+  lua_pushlightuserdata(L, (void *)stop);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &stop_key);
 }
 
 bool rondo_is_stopped(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &stop_key);
-  const atomic_bool *stop = lua_touserdata(L, -1);
+  const rondo_stop *stop = lua_touserdata(L, -1);
   lua_pop(L, 1);
-  return stop != NULL && atomic_load_explicit(stop, memory_order_relaxed);
+  return stop != NULL && rondo_stop_is_due(stop);
 }
 
 void rondo_check_stop(lua_State *L) {
   if (!rondo_is_stopped(L)) return;
+  rondo_charge_elements(L, 0); /* a guard knows why, and raises */
   lua_pushliteral(L, "interrupted");
   lua_error(L);
 }

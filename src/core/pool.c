@@ -27,7 +27,7 @@ struct rondo_pool {
   bool closing;
   size_t count;
   _Atomic size_t next;
-  const atomic_bool *stop;
+  const rondo_stop *stop;
   rondo_task task;
   void *context;
   pid_t owner; /* a forked child has this memory but not the threads */
@@ -36,7 +36,7 @@ struct rondo_pool {
 };
 
 bool rondo_pool_is_stopped(const rondo_pool *pool) {
-  return pool->stop != NULL && atomic_load_explicit(pool->stop, memory_order_relaxed);
+  return pool->stop != NULL && rondo_stop_is_due(pool->stop);
 }
 
 /* Tasks start from the default floating-point environment and leave the thread's as it was. */
@@ -108,7 +108,7 @@ size_t rondo_pool_size(void) {
   return sizeof(rondo_pool);
 }
 
-void rondo_pool_init(rondo_pool *pool, const atomic_bool *stop) {
+void rondo_pool_init(rondo_pool *pool, const rondo_stop *stop) {
   memset(pool, 0, sizeof *pool);
   pool->stop = stop;
   pool->owner = getpid();

@@ -5,14 +5,14 @@
  * see Lua. While tasks run, the floating-point environment is the default one (round to nearest,
  * no flush-to-zero), whatever the host has set; the host's is restored afterwards.
  *
- * A pool may have a flag that stops it: once the flag is set, tasks that have not begun are left
- * out, and whoever runs work looks at the flag before using what the work has left: while it is not
- * set, all is complete. Anybody may set the flag, nobody but the thread that uses the pool clears
- * it. */
+ * A pool may be stopped: once its stop is due, tasks that have not begun are left out, and whoever
+ * runs work asks whether it is due before using what the work has left: while it is not, all is
+ * complete. Nobody but the thread that uses the pool takes a stop back. */
 #ifndef RONDO_CORE_POOL_H
 #define RONDO_CORE_POOL_H
 
-#include <stdatomic.h>
+#include "core/stop.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -25,9 +25,9 @@ typedef void (*rondo_task)(void *context, size_t task, int worker);
  * place for as long as anybody may use the pool. */
 size_t rondo_pool_size(void);
 
-/* Makes a pool without workers, which runs all tasks on the calling thread. stop: the flag, which
- * outlives the pool, or NULL. */
-void rondo_pool_init(rondo_pool *pool, const atomic_bool *stop);
+/* Makes a pool without workers, which runs all tasks on the calling thread. stop: outlives the
+ * pool, or NULL. */
+void rondo_pool_init(rondo_pool *pool, const rondo_stop *stop);
 
 /* Ends the pool's workers and starts others. Must not be called while tasks run. threads: total,
  * the caller's included; 0 means one per processor that this process may use, above 1024 is 1024.
@@ -44,7 +44,7 @@ int rondo_pool_threads(const rondo_pool *pool);
  * by one thread at a time. In a forked child it runs all tasks on the calling thread. */
 void rondo_pool_run(rondo_pool *pool, size_t count, rondo_task task, void *context);
 
-/* Whether the flag is set: a task that takes long looks from time to time, and returns early. */
+/* Whether its stop is due: a task that takes long looks from time to time, and returns early. */
 bool rondo_pool_is_stopped(const rondo_pool *pool);
 
 /* Processors that this process may run on (affinity mask), at least 1. */

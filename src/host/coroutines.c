@@ -42,7 +42,7 @@ static int resume(lua_State *L, lua_State *thread, int n) {
 static int resume_caught(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTHREAD);
   int results = resume(L, lua_tothread(L, 1), lua_gettop(L) - 1), kept = results < 0 ? 1 : results;
-  if (results < 0 && rondo_host_of(L)->interrupted) return lua_error(L);
+  if (results < 0 && rondo_host_of(L)->stop.asked) return lua_error(L);
   lua_pushboolean(L, results >= 0);
   lua_insert(L, -kept - 1);
   return kept + 1;
@@ -67,7 +67,7 @@ static int resume_wrapped(lua_State *L) {
   if (results >= 0) return results;
   int status = lua_status(thread);
   if (status != LUA_OK && status != LUA_YIELD) end_failed(L, thread);
-  bool placed = status != LUA_ERRMEM && !rondo_host_of(L)->interrupted;
+  bool placed = status != LUA_ERRMEM && !rondo_host_of(L)->stop.asked;
   if (placed && lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);

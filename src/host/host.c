@@ -59,7 +59,7 @@ static rondo_status take_error(rondo *r, int result) {
     rondo_limit_text(r, why, sizeof why);
     return rondo_report(r, RONDO_LIMIT, why);
   }
-  if (r->interrupted) return rondo_report(r, RONDO_INTERRUPTED, "interrupted");
+  if (r->stop.asked) return rondo_report(r, RONDO_INTERRUPTED, "interrupted");
   if (result == LUA_ERRMEM) return rondo_report(r, RONDO_MEMORY, no_memory);
   rondo_status status = r->status != RONDO_OK ? r->status : RONDO_USAGE;
   if (text != NULL && strstr(text, no_memory) != NULL) status = RONDO_MEMORY; /* raised again */
@@ -71,7 +71,7 @@ static int describe_error(lua_State *L) {
   const rondo *r = rondo_host_of(L);
   const char *text = luaL_tolstring(L, 1, NULL);
   rondo_record_place(L, text);
-  if (r->commanding && !r->interrupted && strstr(text, "\nstack traceback:") == NULL) {
+  if (r->commanding && !r->stop.asked && strstr(text, "\nstack traceback:") == NULL) {
     luaL_traceback(L, L, text, 1);
   }
   return 1;
@@ -80,13 +80,13 @@ static int describe_error(lua_State *L) {
 /* Runs function(data) in protected mode. */
 rondo_status rondo_call(rondo *r, lua_CFunction function, void *data) {
   lua_State *L = r->L;
-  if (r->interrupted && r->made) {
+  if (r->stop.asked && r->made) {
     rondo_rest_hook(r);
     return rondo_report(r, RONDO_INTERRUPTED, "interrupted");
   }
+  r->busy = true;
   rondo_refill(r);
   rondo_clear_record(r);
-  r->busy = true;
   r->exited = false;
   r->status = RONDO_OK;
   rondo_report(r, RONDO_OK, "");
@@ -97,6 +97,7 @@ rondo_status rondo_call(rondo *r, lua_CFunction function, void *data) {
   rondo_status status = result == LUA_OK ? rondo_report(r, RONDO_OK, "") : take_error(r, result);
   lua_settop(L, 0);
   r->busy = false;
+  r->stop.deadline = RONDO_NEVER;
   r->limited = RONDO_LIMIT_NONE;
   r->model = r->out = NULL;
   rondo_rest_hook(r);
@@ -149,8 +150,8 @@ static int report_progress(lua_State *L) {
   if (r->config.on_progress == NULL) return 0;
   uint64_t bytes = (uint64_t)luaL_checkinteger(L, 1), total = (uint64_t)luaL_checkinteger(L, 2);
   const char *name = luaL_optstring(L, 3, "");
-  if (r->config.on_progress(r->config.user, bytes, total, name) != 0) r->interrupted = true;
-  if (!r->interrupted) return 0;
+  if (r->config.on_progress(r->config.user, bytes, total, name) != 0) r->stop.asked = true;
+  if (!r->stop.asked) return 0;
   lua_pushliteral(L, "interrupted");
   return lua_error(L);
 }

@@ -34,13 +34,12 @@ struct rondo {
   int exit_code;         /* with this */
   rondo_status status;   /* of the call, set by what it runs */
   rondo_status reported; /* with the message */
-  atomic_bool interrupted;
+  rondo_stop stop;       /* asked: the call is interrupted; its deadline is the limit of time */
   _Atomic(lua_State *) running; /* the thread of L that runs; NULL while its hook is being set */
   int interruptions;            /* errors raised for it */
   rondo_limited limited;
   uint64_t steps;          /* left to the call */
   uint64_t bytes;          /* of new memory that have not made a step yet */
-  uint64_t deadline;       /* of the call, in nanoseconds */
   const char *model, *out; /* that rondo_quantize may use, beside what is granted to scripts */
   struct {
     rondo_place place, witnessed;

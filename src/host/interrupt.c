@@ -34,7 +34,7 @@ static void set_hook(lua_State *L, const rondo *r) {
 /* A script that catches the error meets it again, and in the end wherever it is. */
 int rondo_poll(lua_State *L) {
   rondo *r = rondo_host_of(L);
-  if (!rondo_is_over(r) && !r->interrupted) return 0;
+  if (!rondo_is_over(r) && !r->stop.asked) return 0;
   r->interruptions++;
   set_hook(L, r);
   if (r->config.trust != RONDO_TRUST_EVERYTHING) fail_without_handler(L);
@@ -53,7 +53,7 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
 
 void rondo_rest_hook(rondo *r) {
   bool poll = rondo_is_polled(r);
-  r->interrupted = false;
+  r->stop.asked = false;
   r->interruptions = 0;
   lua_sethook(r->L, poll ? on_hook : NULL, poll ? LUA_MASKCOUNT : 0, poll ? POLL : 0);
 }
@@ -63,7 +63,7 @@ int rondo_attempt(lua_State *L) {
   int (*ask)(void *) = r->config.on_interrupted;
   luaL_checkany(L, 1);
   int result = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-  bool stopped = r->interrupted;
+  bool stopped = r->stop.asked;
   if (stopped && ask != NULL && ask(r->config.user) != 0) {
     rondo_rest_hook(r);
     lua_pushboolean(L, 0);
@@ -81,12 +81,12 @@ int rondo_attempt(lua_State *L) {
 void rondo_switch(rondo *r, lua_State *from, lua_State *to) {
   lua_State *expected = from;
   while (!atomic_compare_exchange_weak(&r->running, &expected, to)) expected = from;
-  if (r->interrupted) set_hook(to, r);
+  if (r->stop.asked) set_hook(to, r);
 }
 
 void rondo_interrupt(rondo *r) {
   if (r == NULL || r->L == NULL) return;
-  r->interrupted = true;
+  r->stop.asked = true;
   if (rondo_is_polled(r)) return;
   lua_State *running = atomic_exchange(&r->running, NULL);
   if (running == NULL) return; /* another interruption is setting its hook */

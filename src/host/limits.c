@@ -3,24 +3,17 @@
  * A step is a Lua instruction, or what takes native code about as long: 64 bytes of new memory, 16
  * elements of a tensor. Steps are charged where they are cheap to count: by the hook that looks for
  * interruptions, by the allocator, and before each piece of native work. When they are used up, or
- * the time is over, the script ends as if it were interrupted. */
+ * the time is over, the script ends as if it were interrupted; native work, too, looks at the
+ * time. */
 #include "host/host.h"
 
 #include <stdio.h>
-#include <time.h>
 
 enum {
   BYTES_PER_STEP = 64,
   MILLISECOND = 1000000,
   MOST_OPEN = 64 /* checkpoints of scripts without trust: each has descriptors */
 };
-
-/* Nanoseconds since some fixed moment. */
-static uint64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000 * MILLISECOND + (uint64_t)time.tv_nsec;
-}
 
 void rondo_set_defaults(rondo_config *config) {
   if (config->trust == RONDO_TRUST_EVERYTHING) return;
@@ -34,13 +27,14 @@ bool rondo_is_polled(const rondo *r) {
          r->config.time_limit != 0;
 }
 
-void rondo_refill(rondo *r) {
-  r->steps = r->config.step_limit != 0 ? r->config.step_limit : UINT64_MAX;
-  r->deadline = r->config.time_limit != 0 ? now() + r->config.time_limit * MILLISECOND : UINT64_MAX;
-}
-
 static bool is_limited(const rondo *r) {
   return r->busy && r->made;
+}
+
+void rondo_refill(rondo *r) {
+  r->steps = r->config.step_limit != 0 ? r->config.step_limit : UINT64_MAX;
+  bool timed = r->config.time_limit != 0 && is_limited(r);
+  r->stop.deadline = timed ? rondo_clock() + r->config.time_limit * MILLISECOND : RONDO_NEVER;
 }
 
 void rondo_spend(rondo *r, uint64_t steps) {
@@ -57,8 +51,8 @@ void rondo_spend_bytes(rondo *r, uint64_t bytes) {
 }
 
 bool rondo_is_over(rondo *r) {
-  bool timed = r->config.time_limit != 0 && is_limited(r);
-  if (timed && r->limited == RONDO_LIMIT_NONE && now() > r->deadline) r->limited = RONDO_LIMIT_TIME;
+  bool late = r->stop.deadline != RONDO_NEVER && rondo_clock() > r->stop.deadline;
+  if (late && r->limited == RONDO_LIMIT_NONE) r->limited = RONDO_LIMIT_TIME;
   return r->limited != RONDO_LIMIT_NONE;
 }
 

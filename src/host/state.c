@@ -213,7 +213,7 @@ int rondo_prepare_state(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
   }
   luaL_openlibs(L);
-  rondo_stop_by(L, &rondo_host_of(L)->interrupted);
+  rondo_stop_by(L, &rondo_host_of(L)->stop);
   if (rondo_is_polled(r) || r->config.memory_limit != 0) rondo_set_guard(L, &guard);
   replace_exit(L);
   if (!rondo_is_polled(r)) rondo_replace_coroutines(L);
