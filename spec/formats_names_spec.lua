@@ -226,3 +226,245 @@ describe("the experts of a layer", function()
     end
   end)
 end)
+
+-- ---- How engines look up what a configuration says ----
+
+-- The literal strings that a pattern of Python's stands for, each with whether it must end there.
+local function strings_of(pattern)
+  local before, group, behind = pattern:match "^(.-)%(%?:(.-)%)(.*)$"
+  if not before then
+    local ends = pattern:sub(-1) == "$"
+    local text = pattern:gsub("^%^", ""):gsub("%$$", ""):gsub("\\(.)", "%1")
+    return { { text = text, ends = ends } }
+  end
+  local list = {}
+  for choice in (group .. "|"):gmatch "(.-)|" do
+    for _, found in ipairs(strings_of(before .. choice .. behind)) do list[#list + 1] = found end
+  end
+  return list
+end
+
+-- re.match of patterns as simple as those here.
+local function matches(pattern, name)
+  assert.equal("^", pattern:sub(1, 1))
+  for _, s in ipairs(strings_of(pattern)) do
+    local found = name:sub(1, #s.text) == s.text
+    if found and (not s.ends or name == s.text) then return true end
+  end
+  return false
+end
+
+local packed = { qkv_proj = { "q_proj", "k_proj", "v_proj" },
+                 gate_up_proj = { "gate_proj", "up_proj" },
+                 fused_qkv_a_proj = { "q_a_proj", "kv_a_proj_with_mqa" },
+                 in_proj_qkvz = { "in_proj_qkv", "in_proj_z" },
+                 in_proj_ba = { "in_proj_b", "in_proj_a" } }
+
+local vllm = {}
+
+-- vLLM's get_dynamic_override: false where a module is skipped, what overrides for it, or nil.
+-- Order matters in Python; here no module may match two that differ.
+function vllm.dynamic(config, name)
+  local found
+  for pattern, fields in pairs(config.dynamic) do
+    if matches(pattern:sub(3), name) then
+      local value = pattern:sub(1, 2) ~= "-:" and fields
+      assert(found == nil or json.encode(found) == json.encode(value), name)
+      found = value
+    end
+  end
+  return found
+end
+
+local function has(list, wanted)
+  for _, item in ipairs(list) do
+    if item == wanted then return true end
+  end
+  return false
+end
+
+-- What is asked of each part of a fused module, which must agree; of another itself.
+local function of_parts(name, ask)
+  local above, leaf = name:match "^(.*%.)([^.]*)$"
+  if not packed[leaf] then return ask(name) end
+  local first = ask(above .. packed[leaf][1])
+  for _, part in ipairs(packed[leaf]) do assert.equal(first, ask(above .. part), name) end
+  return first
+end
+
+-- Whether vLLM skips a module: compressed-tensors (should_ignore_layer; of experts the scheme is
+-- asked of the first's projections), awq (substrings of the name), fp8, bitsandbytes.
+vllm.skips = {
+  ["compressed-tensors"] = function(config, name, experts)
+    local function ignored(path) return has(config.ignore, path) end
+    if not experts then
+      return ignored(name) or of_parts(name, ignored)
+    end
+    local first = ignored(name .. ".0.gate_proj")
+    for _, tail in ipairs { "up_proj", "down_proj" } do
+      assert.equal(first, ignored(name .. ".0." .. tail))
+    end
+    return first
+  end,
+  awq = function(config, name)
+    return of_parts(name, function(path)
+      for _, part in ipairs(config.modules_to_not_convert) do
+        if path:find(part, 1, true) then return true end
+      end
+      return false
+    end)
+  end,
+  fp8 = function(config, name, experts)
+    if experts then
+      for _, path in ipairs(config.modules_to_not_convert) do
+        if path:find("experts", 1, true) and path:find(name, 1, true) then return true end
+      end
+      return false
+    end
+    return of_parts(name, function(path) return has(config.modules_to_not_convert, path) end)
+  end,
+  bitsandbytes = function(config, name)
+    local at = 0
+    repeat
+      at = name:find(".", at + 1, true) or #name + 1
+      if has(config.llm_int8_skip_modules, name:sub(1, at - 1)) then return true end
+    until at > #name
+    return false
+  end,
+  gptq = function(config, name) return vllm.dynamic(config, name) == false end,
+}
+vllm.skips["gptq-v2"] = vllm.skips.gptq
+
+local function config_of(folder, options)
+  return quantized.json(quantize(folder, options)).quantization_config
+end
+
+describe("overrides of gptq", function()
+  local attention, mlp = layer .. "self_attn.", layer .. "mlp."
+
+  it("are found for the module that vLLM fuses, and for its layers by GPTQModel", function()
+    local shapes = { [mlp .. "gate_proj"] = { 32, 32 }, [mlp .. "up_proj"] = { 32, 32 },
+                     [mlp .. "down_proj"] = { 32, 32 } }
+    for _, name in ipairs { "q_proj", "k_proj", "v_proj" } do
+      shapes[attention .. name] = { 16, 32 }
+    end
+    local config = config_of(model(shapes), { format = "gptq", recipe = rondo.recipe {
+      { "self_attn", rondo.int8 { group_size = 32 } }, { "lm_head", rondo.keep },
+      otherwise = rondo.int4 { group_size = 32 }, fallback = rondo.keep } })
+    local eight = { bits = 8, group_size = 32, sym = true }
+    local base = { bits = config.bits, group_size = config.group_size, sym = config.sym }
+    for _, name in ipairs { "q_proj", "k_proj", "v_proj", "qkv_proj" } do
+      assert.same(eight, vllm.dynamic(config, attention .. name) or base)
+    end
+    for _, name in ipairs { "gate_proj", "up_proj", "down_proj", "gate_up_proj" } do
+      assert.equal(4, (vllm.dynamic(config, mlp .. name) or base).bits)
+    end
+  end)
+
+  it("are found for all experts of a layer", function()
+    local shapes = { [layer .. "self_attn.o_proj"] = { 16, 32 }, ["model.layers.1.mlp.experts.0.w2"]
+                     = { 32, 32 }, ["model.layers.10.mlp.experts.0.w2"] = { 32, 32 } }
+    for expert = 0, 1 do
+      for _, name in ipairs { "w1", "w2", "w3" } do
+        shapes[("%smlp.experts.%d.%s"):format(layer, expert, name)] = { 32, 32 }
+      end
+    end
+    local config = config_of(model(shapes), { format = "gptq", recipe = rondo.recipe {
+      { "layers.1.mlp.experts.*", rondo.int8 { group_size = 32 } }, { "lm_head", rondo.keep },
+      otherwise = rondo.int4 { group_size = 32 } } })
+    assert.equal(4, config.bits)
+    for _, name in ipairs { "experts", "experts.0.w2", "experts.routed_experts" } do
+      assert.equal(8, vllm.dynamic(config, "model.layers.1.mlp." .. name).bits)
+      assert.is_nil(vllm.dynamic(config, "model.layers.10.mlp." .. name))
+      assert.is_nil(vllm.dynamic(config, layer .. "mlp." .. name))
+    end
+  end)
+
+  it("are found where an engine turns model.language_model round", function()
+    local path = "language_model.layers.0.self_attn.o_proj"
+    local config = config_of(model { ["model." .. path] = { 16, 32 },
+                                     ["model.language_model.layers.0.mlp.down_proj"] = { 16, 32 },
+                                     ["model.language_model.layers.1.mlp.down_proj"] = { 16, 32 } },
+                             { format = "gptq", recipe = rondo.recipe {
+      { "o_proj", rondo.int8 { group_size = 32 } }, otherwise = rondo.int4 { group_size = 32 } } })
+    for _, name in ipairs { "model." .. path,
+                            "language_model.model.layers.0.self_attn.o_proj" } do
+      assert.equal(8, vllm.dynamic(config, name).bits)
+    end
+    assert.is_nil(vllm.dynamic(config, "model.language_model.layers.0.mlp.down_proj"))
+  end)
+end)
+
+local SIZE = 128 -- fills the blocks of fp8
+
+-- Families by how their experts stand in the checkpoint: what they are called.
+local expert_families = {
+  ["Qwen3-MoE's"] = { "mlp.experts", function(add)
+    for expert = 0, 1 do
+      for _, name in ipairs { "gate_proj", "up_proj", "down_proj" } do
+        add(expert .. "." .. name, { SIZE, SIZE })
+      end
+    end
+  end },
+  ["Mixtral's"] = { "block_sparse_moe.experts", function(add)
+    for expert = 0, 1 do
+      for _, name in ipairs { "w1", "w2", "w3" } do add(expert .. "." .. name, { SIZE, SIZE }) end
+    end
+  end },
+  ["those that are stacked"] = { "mlp.experts", function(add)
+    add("gate_up_proj", { 2, 2 * SIZE, SIZE })
+    add("down_proj", { 2, SIZE, SIZE })
+  end },
+}
+
+for family, about in pairs(expert_families) do
+  local container = layer .. about[1]
+  local shapes = { [layer .. "self_attn.o_proj"] = { SIZE, SIZE } }
+  for _, name in ipairs { "q_proj", "k_proj", "v_proj" } do
+    shapes[layer .. "self_attn." .. name] = { SIZE, SIZE }
+  end
+  about[2](function(name, shape) shapes[container .. "." .. name] = shape end)
+  local folder = model(shapes)
+
+  local int4 = rondo.int4 { group_size = 32 }
+  local schemes = { ["compressed-tensors"] = int4, gptq = int4, ["gptq-v2"] = int4,
+                    awq = int4 { symmetric = false }, fp8 = rondo.fp8,
+                    bitsandbytes = rondo.nf4 { group_size = 32 } }
+
+  describe("experts, " .. family .. ",", function()
+    for format, scheme in pairs(schemes) do
+      it("are skipped by vLLM where they are kept, and nothing else is: " .. format, function()
+        local config = config_of(folder, { format = format, recipe = rondo.recipe {
+          { "experts", rondo.keep }, { "layers.*", scheme }, otherwise = rondo.keep } })
+        local skips = vllm.skips[format]
+        assert.is_true(skips(config, container, true))
+        assert.is_false(skips(config, layer .. "self_attn.o_proj"))
+        assert.is_false(skips(config, layer .. "self_attn.qkv_proj"))
+      end)
+
+      it("are quantized in vLLM where attention is kept: " .. format, function()
+        local config = config_of(folder, { format = format, recipe = rondo.recipe {
+          { "o_proj", scheme }, { "self_attn", rondo.keep }, { "layers.*", scheme },
+          otherwise = rondo.keep } })
+        local skips = vllm.skips[format]
+        assert.is_false(skips(config, container, true))
+        assert.is_false(skips(config, layer .. "self_attn.o_proj"))
+        assert.is_true(skips(config, layer .. "self_attn.qkv_proj"))
+      end)
+    end
+
+    it("have a scheme of their own in compressed-tensors", function()
+      local config = config_of(folder, { format = "compressed-tensors", recipe = rondo.recipe {
+        { "experts", rondo.int8 { group_size = 32 } },
+        { "layers.*", rondo.int4 { group_size = 32 } }, otherwise = rondo.keep } })
+      local bits = {}
+      for _, group in pairs(config.config_groups) do
+        for _, path in ipairs(group.targets) do bits[path] = group.weights.num_bits end
+      end
+      for _, name in ipairs { "gate_proj", "up_proj", "down_proj" } do
+        assert.equal(8, bits[container .. ".0." .. name])
+      end
+      assert.equal(4, bits[layer .. "self_attn.o_proj"])
+    end)
+  end)
+end

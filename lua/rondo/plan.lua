@@ -648,7 +648,7 @@ local function tied_heads(made)
   return paths
 end
 
---- The linear layers that are not quantized: for path in ...
+--- The linear layers that are not quantized: for path, kind in ...
 function plan.kept(made)
   local i, names, heads = 0, made.names, tied_heads(made)
   return function()
@@ -656,9 +656,9 @@ function plan.kept(made)
       i = i + 1
       local name = names[i]
       local what = made.decisions[i].what ~= "quantize" and layers_of.what(made.list, name)
-      if what and linear[what.kind] then return layers_of.path(made.list, name) end
+      if what and linear[what.kind] then return layers_of.path(made.list, name), what.kind end
     end
-    return table.remove(heads, 1)
+    return table.remove(heads, 1), "lm_head"
   end
 end
 

@@ -9,6 +9,7 @@
 
 local core = require "rondo.core"
 local json = require "rondo.json"
+local names = require "rondo.formats.names"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
@@ -87,22 +88,24 @@ function awq.check(layers)
 end
 
 -- GPTQModel takes all linear layers of a block for quantized, but for those named here.
-local function left_out(kept)
+local function left_out(made)
   local list = {}
-  for _, path in ipairs(kept) do
-    if read.in_block(path) then list[#list + 1] = { "-:" .. read.exactly(path), json.object {} } end
+  for path in require("rondo.plan").kept(made) do
+    if read.in_block(path) then
+      list[#list + 1] = { "-:" .. names.pattern(path), json.object {} }
+    end
   end
   return #list > 0 and { "dynamic", json.object(list) } or nil
 end
 
 --- See rondo.formats.
 function awq.config(made)
-  local most, kept = read.most_common(made), read.kept(made)
+  local most, kept = read.most_common(made), names.kept(made)
   local size = most and most.group_size or 128
   return { { "quantization_config", json.object {
     { "quant_method", "awq" }, { "bits", 4 }, { "group_size", size == "row" and -1 or size },
     { "zero_point", true }, { "version", "gemm" },
-    { "modules_to_not_convert", #kept > 0 and json.array(kept) or json.null }, left_out(kept),
+    { "modules_to_not_convert", #kept > 0 and json.array(kept) or json.null }, left_out(made),
   } } }
 end
 

@@ -212,9 +212,10 @@ local function activations_of(scheme, format, wanted)
   return json.object(fields)
 end
 
--- The layers by format and scheme, in the order in which they come up.
+-- The layers by format and scheme, in the order in which they come up, with the names by which
+-- engines ask for experts.
 local function groups_of(made)
-  local groups, by_scheme = {}, {}
+  local groups, by_scheme, of = {}, {}, {}
   for path, layer in require("rondo.plan").layers(made) do
     local format = format_of(layer.scheme, made.options.activations)
     local key = format .. " " .. tostring(layer.scheme)
@@ -224,6 +225,10 @@ local function groups_of(made)
     end
     table.insert(by_scheme[key].paths, path)
   end
+    of[layer.scheme] = by_scheme[key]
+  end
+  for _, module in ipairs(names.modules(made)) do
+    if module.experts and module.scheme then names.add_experts(of[module.scheme].paths, module) end
   return groups
 end
 
@@ -255,14 +260,14 @@ function compressed.config(made)
   return { { "quantization_config", json.object {
     { "quant_method", "compressed-tensors" }, { "format", format },
     { "quantization_status", "compressed" }, { "global_compression_ratio", json.null },
-    { "kv_cache_scheme", json.null }, { "ignore", json.array(read.kept(made)) },
+    { "kv_cache_scheme", json.null }, { "ignore", json.array(names.kept(made)) },
     { "config_groups", json.object(described) },
   } } }
 end
 
 -- ---- Reading ----
 
-local function names(group, path)
+local function targets(group, path)
   for _, target in ipairs(type(group.targets) == "table" and group.targets or {}) do
     if target == path then return true end
   end
@@ -275,7 +280,7 @@ local function group_weights(described, path)
   local groups = described.config_groups ~= json.null and described.config_groups or {}
   for _, group in pairs(groups) do
     if type(group.weights) == "table" then
-      table.insert(list, names(group, path) and 1 or #list + 1, group.weights)
+      table.insert(list, targets(group, path) and 1 or #list + 1, group.weights)
     end
   end
   return list

@@ -12,6 +12,8 @@
 
 local core = require "rondo.core"
 local json = require "rondo.json"
+local names = require "rondo.formats.names"
+local parts = require "rondo.recipe.parts"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
@@ -99,18 +101,33 @@ local function size_of(scheme)
   return scheme.group_size == "row" and -1 or scheme.group_size
 end
 
--- What holds for some layers otherwise than for most: `dynamic` of GPTQModel.
-local function dynamic_of(made, most)
-  local list = {}
-  for path, layer in require("rondo.plan").layers(made) do
-    local s = layer.scheme
-    if s.bits ~= most.bits or size_of(s) ~= size_of(most) or s.symmetric ~= most.symmetric then
-      list[#list + 1] = { "+:" .. read.exactly(path), json.object {
-        { "bits", s.bits }, { "group_size", size_of(s) }, { "sym", s.symmetric } } }
-    end
+-- What holds for layers of a scheme (nil: kept) otherwise than for most: a sign and fields; or nil.
+local function difference(s, most)
+  if not s then return "-:", json.object {} end
+  if s.bits ~= most.bits or size_of(s) ~= size_of(most) or s.symmetric ~= most.symmetric then
+    return "+:", json.object { { "bits", s.bits }, { "group_size", size_of(s) },
+                               { "sym", s.symmetric } }
   end
-  for _, path in ipairs(read.kept(made)) do
-    list[#list + 1] = { "-:" .. read.exactly(path), json.object {} }
+end
+
+-- What holds for some layers otherwise than for most: `dynamic` of GPTQModel. Patterns name layers,
+-- and the modules that vLLM makes of them, which it does not look for by their layers. Of all
+-- experts of a layer one pattern is enough.
+local function dynamic_of(made, most)
+  local list, whole = {}, {}
+  local function add(path, scheme, below)
+    local sign, fields = difference(scheme, most)
+    if sign then list[#list + 1] = { sign .. names.pattern(path, below), fields } end
+  end
+  for _, module in ipairs(names.modules(made)) do
+    if module.experts then whole[module.name] = true end
+    add(module.name, module.scheme, module.experts)
+  end
+  for path, layer in require("rondo.plan").layers(made) do
+    if layer.kind ~= "expert" or not whole[parts.experts(path)] then add(path, layer.scheme) end
+  end
+  for path, kind in require("rondo.plan").kept(made) do
+    if kind ~= "expert" or not whole[parts.experts(path)] then add(path) end
   end
   return json.object(list)
 end
@@ -128,7 +145,7 @@ end
 -- What is quantized where blocks have layers that are not: transformers reads this, not `dynamic`.
 local function blocks_of(made)
   local left, ends, paths, seen = {}, {}, {}, {}
-  for _, path in ipairs(read.kept(made)) do
+  for path in require("rondo.plan").kept(made) do
     if read.in_block(path) then left[read.in_block(path)] = true end
   end
   if not next(left) then return json.null end

@@ -32,21 +32,9 @@ function read.most_common(made)
   return most
 end
 
---- The paths of the linear layers that a plan does not quantize.
-function read.kept(made)
-  local paths = {}
-  for path in require("rondo.plan").kept(made) do paths[#paths + 1] = path end
-  return paths
-end
-
 --- What a path is within a block of the model: "mlp.gate" of "model.layers.3.mlp.gate", or nil.
 function read.in_block(path)
   return path:match "%.%d+%.(.+)$"
-end
-
---- A pattern of Python's that is exactly that path.
-function read.exactly(path)
-  return "^" .. path:gsub("[%.%+%*%?%^%$%(%)%[%]%{%}%|\\]", "\\%0") .. "$"
 end
 
 -- ---- Looking ----
