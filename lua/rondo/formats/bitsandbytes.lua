@@ -10,6 +10,7 @@
 
 local core = require "rondo.core"
 local json = require "rondo.json"
+local names = require "rondo.formats.names"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local shape_of = require "rondo.shape"

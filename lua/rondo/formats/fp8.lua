@@ -9,6 +9,7 @@
 local json = require "rondo.json"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
+local names = require "rondo.formats.names"
 local shape_of = require "rondo.shape"
 local tensors = require "rondo.formats.tensors"
 

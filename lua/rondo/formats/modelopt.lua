@@ -8,6 +8,7 @@
 local core = require "rondo.core"
 local json = require "rondo.json"
 local read = require "rondo.formats.read"
+local names = require "rondo.formats.names"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 
