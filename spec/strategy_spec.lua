@@ -546,6 +546,11 @@ describe("a strategy", function()
     refuses("grid: steps must be at most divisions (20), not 40", clip.grid, { divisions = 20 })
     refuses("a name, a table of options", rondo.strategy, "x", {})
     refuses("clip finds the ratio itself", rondo.int4, { clip = "grid", ratio = 0.9 })
+    for _, wrong in ipairs { core.zeros { 2, 2 }, core.full({ 4 }, -1, "f32"),
+                             core.full({ 4 }, 0 / 0, "f32"), core.full({ 4 }, 1 / 0, "f32") } do
+      refuses("importance must be a tensor of one finite number of at least 0 for each column",
+              rondo.int4, { importance = wrong })
+    end
     refuses("importance must have one value for each of 8 columns, not shape {4}", function()
       rondo.int4 { clip = "grid", importance = core.zeros { 4 } }:loss(core.zeros { 2, 8 })
     end)

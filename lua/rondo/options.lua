@@ -14,6 +14,16 @@ local core = require "rondo.core"
 
 local options = {}
 
+--- The option that weighs errors by column. The tensor is not copied.
+options.importance = {
+  kind = "custom", says = "a tensor of one finite number of at least 0 for each column",
+  check = function(value)
+    local fit = core.is_tensor(value) and value.rank == 1 and value:count_nonfinite() == 0
+      and (#value == 0 or value:min() >= 0)
+    return fit and value or nil
+  end,
+}
+
 local function sorted_names(description)
   local names = {}
   for name in pairs(description) do names[#names + 1] = name end
@@ -84,6 +94,9 @@ local function expectation(rule)
 end
 
 local function shown(value)
+  if core.is_tensor(value) then
+    return ("a tensor of %s {%s}"):format(value.dtype, table.concat(value.shape, ", "))
+  end
   if type(value) == "string" then return string.format("%q", value) end
   if type(value) == "number" then return tostring(value) end
   return type(value) == "boolean" and tostring(value) or "a " .. type(value)

@@ -94,7 +94,7 @@ end
 local function weight_of(scheme, weight)
   local importance = scheme.importance
   if not importance then return nil end
-  if importance.rank ~= 1 or #importance ~= weight.shape[2] then
+  if #importance ~= weight.shape[2] then
     error(("importance must have one value for each of %d columns, not shape {%s}")
       :format(weight.shape[2], table.concat(importance.shape, ", ")), 0)
   end

@@ -79,7 +79,7 @@ local descriptions = {
     num_bits = rules.num_bits, group_size = but(rules.group_size, { default = 32 }),
     scheme = rules.scheme, data_type = rules.data_type, enable_full_range = rules.flag,
     group_dim = { kind = "integer", min = 0, max = 1, default = 1 }, nonfinite = rules.nonfinite,
-    importance = { kind = "tensor" },
+    importance = options.importance,
   },
 }
 
@@ -225,7 +225,7 @@ function rtn.search_clip(weight, o)
   local matrix, shape = as_matrix("search_clip", weight, 2)
   local slices = scheme.group_dim == 0 and #shape == 3 and shape[1] or 1
   local height = matrix.shape[1] // math.max(slices, 1)
-  if o.importance and (o.importance.rank ~= 1 or #o.importance ~= matrix.shape[2]) then
+  if o.importance and #o.importance ~= matrix.shape[2] then
     error(string.format("search_clip: importance must have one value per column, shape {%d}",
                         matrix.shape[2]), 2)
   end

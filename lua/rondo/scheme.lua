@@ -59,7 +59,7 @@ local shared = {
   clip = { kind = "custom", check = strategy.check, says = strategy.says, default = "none" }, --
   -- layer: the ratio of rondo.stream.search_ratios with the least squared error over the whole
   -- layer; the others are strategies, see rondo.strategy. Their objective: importance * |error|^p.
-  importance = { kind = "tensor" }, -- one value for each column
+  importance = options.importance,
   p = { kind = "number", above = 0, default = 2.0 },
   ratio = { kind = "number", above = 0, max = 1, default = 1.0 }, -- a clip ratio that is known
   scale = { kind = "choice", choices = { "f32", "f16", "bf16", "e4m3", "e8m0" }, default = "f32" },
