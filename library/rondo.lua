@@ -219,6 +219,7 @@ function quantized:error(weight) end
 ---snr_db.
 ---@field totals table
 ---@field fallbacks table[] { tensor, rule } of what the format has no place for as rules want it
+---@field left_out table[] { part, tensors }: scales of activations and caches in a quantized source
 ---@field copied_files string[] files of the model's folder that went along
 ---@field left_files string[] those that did not
 

@@ -336,3 +336,161 @@ describe("scales of other codes", function()
     end
   end)
 end)
+
+-- ---- What lies beside ----
+
+describe("what a quantization has beside weights", function()
+  teardown(models.cleanup)
+
+  local function one(value) return tensor("F32", { 1 }, pack("f", { value })) end
+  local static = { quant_method = "fp8", activation_scheme = "static", kv_cache_scheme = "static" }
+  local attention = "model.layers.0.self_attn"
+
+  local function checkpoint()
+    local tensors, want = float8(4, 8, "weight_scale", "F32", {}, pack("f", { 0.5 }),
+                                 function() return 0.5 end)
+    tensors[LAYER .. ".input_scale"], tensors[LAYER .. ".activation_scale"] = one(1), one(2)
+    tensors[attention .. ".k_scale"], tensors[attention .. ".v_scale"] = one(3), one(4)
+    tensors[attention .. ".k_proj.k_scale"] = one(5)
+    tensors[attention .. ".k_proj.output_scale"] = one(6)
+    tensors[attention .. ".k_proj.weight"] = tensor("F32", { 1, 8 }, pack("f", want[1]))
+    return tensors, want
+  end
+
+  local function names_of(folder)
+    local list = {}
+    for name in pairs(quantized.tensors(folder)) do list[#list + 1] = name end
+    table.sort(list)
+    return list
+  end
+
+  it("is left out where the quantization is another, and said", function()
+    local folder, out = folder_of((checkpoint()), { quantization_config = static }),
+      models.temporary()
+    local report = assert(rondo.quantize(folder, out, { format = "fake", overwrite = true }))
+    assert.same({ LAYER .. ".weight", attention .. ".k_proj.weight", "model.norm.weight" },
+                names_of(out))
+    local said = {
+      { part = "activation_scale", tensors = 1 }, { part = "input_scale", tensors = 1 },
+      { part = "k_scale", tensors = 2 }, { part = "output_scale", tensors = 1 },
+      { part = "v_scale", tensors = 1 },
+    }
+    assert.same(said, json.decode(json.encode(report.left_out)))
+    assert.same(said, quantized.json(out, "rondo-report.json").left_out)
+    assert.truthy(tostring(assert(rondo.plan(folder))):find(
+      "left out with the source's quantization: 1 activation_scale, 1 input_scale, 2 k_scale, "
+      .. "1 output_scale, 1 v_scale", 1, true))
+  end)
+
+  it("goes along with a copy", function()
+    local tensors = checkpoint()
+    local folder, out = folder_of(tensors, { quantization_config = static }), models.temporary()
+    local opened <close> = assert(rondo.open(folder))
+    assert(opened:save(out, { overwrite = true }))
+    assert.same(names_of(folder), names_of(out))
+  end)
+
+  it("is nothing that verifying misses, here or there", function()
+    local folder, out = folder_of((checkpoint()), { quantization_config = static }),
+      models.temporary()
+    assert(rondo.quantize(folder, out, { format = "compressed-tensors", scheme = "sym",
+                                         group_size = 8, overwrite = true }))
+    assert.same({}, assert(rondo.verify(folder, out)).problems)
+    local kept = quantized.tensors(out) -- with scales of a cache, as others write them
+    kept[attention .. ".k_scale"], kept["model.norm.weight"] = one(3), nil
+    local again = folder_of(kept, quantized.json(out))
+    assert.same({}, assert(rondo.verify(folder, again)).problems)
+  end)
+
+  it("may be scales and zero points of weights that are plain, or symmetric", function()
+    local tensors, want = float8(4, 8, "weight_scale", "F32", { 1 }, pack("f", { 0.5 }),
+                                 function() return 0.5 end)
+    tensors[LAYER .. ".weight_zero_point"] = tensor("F8_E4M3", { 1 }, "\0")
+    local dense = attention .. ".k_proj"
+    tensors[dense .. ".weight"] = tensor("F32", { 1, 8 }, pack("f", want[1]))
+    tensors[dense .. ".weight_scale"] = one(1)
+    tensors[dense .. ".weight_zero_point"] = tensor("I8", { 1 }, "\0")
+    local folder, out = folder_of(tensors, compressed(by_tensor)), models.temporary()
+    assert.same(want, values_of(folder))
+    assert(rondo.quantize(folder, out, { format = "fake", overwrite = true }))
+    assert.same({ LAYER .. ".weight", dense .. ".weight", "model.norm.weight" }, names_of(out))
+  end)
+end)
+
+describe("storage that is another than usual", function()
+  teardown(models.cleanup)
+
+  local function refuses(tensors, config, ...)
+    local folder = folder_of(tensors, config)
+    local opened, message = rondo.open(folder)
+    assert.is_nil(opened)
+    for _, piece in ipairs { folder, LAYER, ... } do
+      assert.truthy(message:find(piece, 1, true), message)
+    end
+  end
+
+  it("is refused where it is sparse or another layout", function()
+    refuses({ [LAYER .. ".compressed"] = tensor("F8_E4M3", { 2, 4 }, ("\x38"):rep(8)),
+              [LAYER .. ".bitmask"] = tensor("U8", { 2, 1 }, "\x0f\x0f"),
+              [LAYER .. ".shape"] = tensor("I64", { 2 }, pack("i8", { 2, 8 })),
+              [LAYER .. ".weight_scale"] = tensor("F32", { 2, 1 }, pack("f", { 1, 1 })) },
+            compressed(by_tensor), "'bitmask'", "sparse-24-bitmask")
+    refuses({ [LAYER .. ".weight_packed"] = tensor("I32", { 1, 8 }, ("\0"):rep(32)),
+              [LAYER .. ".scale_packed"] = tensor("F16", { 1, 8 }, ("\0"):rep(16)),
+              [LAYER .. ".meta"] = tensor("I16", { 8, 1 }, ("\0"):rep(16)) },
+            compressed(by_tensor), "marlin-24")
+    refuses({ [LAYER .. ".weight"] = tensor("F8_E5M2", { 2, 8 }, ("\0"):rep(16)),
+              [LAYER .. ".weight_scale"] = tensor("F32", { 1 }, pack("f", { 1 })) },
+            compressed(by_tensor), "'weight_scale'", "'weight' of f8_e5m2")
+    local tensors = nvfp4_layer()
+    tensors[LAYER .. ".pre_quant_scale"] = tensor("BF16", { 16 }, ("\0\x3f"):rep(16))
+    refuses(tensors, { quantization_config = { quant_algo = "NVFP4_AWQ" } }, "pre_quant_scale")
+  end)
+
+  it("is read where ModelOpt has 8-bit floats", function()
+    local tensors, want = float8(4, 8, "weight_scale", "F32", {}, pack("f", { 0.5 }),
+                                 function() return 0.5 end)
+    assert.same(want, values_of(folder_of(tensors, plain, { ["hf_quant_config.json"] = {
+      quantization = { quant_algo = "FP8" } } })))
+  end)
+
+  it("is read where 8-bit floats have mxfp4 among them", function()
+    local bytes, want = {}, { {} }
+    for j = 0, 31 do want[1][j + 1] = E2M1[j % 16 + 1] * 4 end
+    for j = 0, 30, 2 do bytes[#bytes + 1] = j % 16 | (j + 1) % 16 << 4 end
+    local tensors = { [LAYER .. ".weight"] = tensor("I8", { 1, 16 }, pack("B", bytes)),
+                      [LAYER .. ".scale"] = tensor("F8_E8M0", { 1, 1 }, "\x81") }
+    assert.same(want, values_of(folder_of(tensors, { quantization_config = {
+      quant_method = "fp8", weight_block_size = { 128, 128 } } })))
+  end)
+
+  -- Codes 0 to 15 twice a row, absmax 1 and 2: nf4 values are the map's.
+  it("is read where bitsandbytes' bytes stand in a type of the model's", function()
+    local map = { -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+                  -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0,
+                  0.07958029955625534, 0.16093020141124725, 0.24611230194568634,
+                  0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023,
+                  1 }
+    local bytes, want = {}, { {}, {} }
+    for i = 1, 2 do
+      for j = 0, 31 do want[i][j + 1] = quantized.f32(map[j % 16 + 1]) * i end
+      for j = 0, 30, 2 do bytes[#bytes + 1] = (j % 16) << 4 | (j + 1) % 16 end
+    end
+    local state = '{"quant_type":"nf4","blocksize":32,"dtype":"bfloat16","shape":[2,32]}'
+    local config = { quantization_config = { quant_method = "bitsandbytes", load_in_4bit = true } }
+    for dtype, size in pairs { U8 = 1, BF16 = 2, F16 = 2, F32 = 4 } do
+      local tensors = {
+        [LAYER .. ".weight"] = tensor(dtype, { 32 // size, 1 }, pack("B", bytes)),
+        [LAYER .. ".weight.absmax"] = tensor("F32", { 2 }, pack("f", { 1, 2 })),
+        [LAYER .. ".weight.quant_map"] = tensor("F32", { 16 }, pack("f", map)),
+        [LAYER .. ".weight.quant_state.bitsandbytes__nf4"] = tensor("U8", { #state }, state) }
+      local folder = folder_of(tensors, config)
+      assert.same(want, values_of(folder))
+      local opened <close> = assert(rondo.open(folder))
+      assert.same(want[2], opened:layer(LAYER).source:read(2, 1, 1, 32):totable()[1])
+      tensors[LAYER .. ".weight"].shape = { 16 // size, 1 }
+      tensors[LAYER .. ".weight"].bytes = pack("B", bytes):sub(1, 16)
+      refuses(tensors, config, ".weight")
+    end
+  end)
+end)

@@ -270,6 +270,22 @@ local function settle_partners(made, where)
   end, joiner(made, where))
 end
 
+-- Tensors of the source's quantization that the output does without, by what their names end in: a
+-- list of { part, count }.
+local function left_out_of(made)
+  local list, of = {}, {}
+  for _, name in ipairs(made.list.others) do
+    local part = name:match "[^.]*$"
+    if not of[part] then
+      of[part] = { part, 0 }
+      list[#list + 1] = of[part]
+    end
+    of[part][2] = of[part][2] + 1
+  end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  return list
+end
+
 -- Changes what depends on other tensors: the biases of packed layers follow them, and parts of a
 -- packed source go with the tensor that stands for their layer.
 local function follow(made, decisions, biases)
@@ -277,6 +293,8 @@ local function follow(made, decisions, biases)
   for _, record in pairs(made.list.records) do
     for i = 2, #record.parts do members[record.parts[i]] = true end
   end
+  for _, name in ipairs(made.list.others) do members[name] = true end
+  made.left_out = left_out_of(made)
   for number, name in ipairs(made.names) do
     if not members[name] then
       local at, chosen = #names + 1, decisions[number]
@@ -304,8 +322,10 @@ local function said_biases(made)
 end
 
 local function settle(made)
-  local biases = said_biases(made)
-  if next(biases) or next(made.list.records) then follow(made, made.decisions, biases) end
+  local biases, list = said_biases(made), made.list
+  if next(biases) or next(list.records) or next(list.others) then
+    follow(made, made.decisions, biases)
+  end
 end
 
 local measure, finish, new -- forward
@@ -662,6 +682,14 @@ function plan.kept(made)
   end
 end
 
+--- What is left out in words, or nil.
+function plan.left_out(made)
+  local counts = {}
+  for i, entry in ipairs(made.left_out) do counts[i] = ("%d %s"):format(entry[2], entry[1]) end
+  if #counts == 0 then return nil end
+  return "left out with the source's quantization: " .. table.concat(counts, ", ")
+end
+
 --- What a plan comes to, as a list of lines.
 function plan.summary(made)
   local t = made.totals
@@ -675,6 +703,7 @@ function plan.summary(made)
     lines[3] = ("fallbacks: %s has no place for %s as their rules want them"):format(
       made.format.name, text_table.count(t.fallbacks, "tensor"))
   end
+  lines[#lines + 1] = plan.left_out(made)
   return lines
 end
 
@@ -723,7 +752,7 @@ function new(model, o)
            format = formats.get(o.format),
            interleaved = config_of.set(model.config, "model_type").gpt_oss or false,
            group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
-           measures = {}, measure_count = 0 }
+           measures = {}, measure_count = 0, left_out = {} }
 end
 
 -- The first rule whose scheme the format has no place for, or nil.
@@ -746,8 +775,9 @@ local function remark(made)
     warn(string.format("%s: nothing is quantized: no linear layer is left (convolutions, recurrent "
                        .. "weights, embeddings and norms are copied)", model.path))
   elseif model.quantization then
-    warn(string.format("%s is quantized already; its dequantized weights are quantized again",
-                       model.path))
+    local left_out = plan.left_out(made)
+    warn(string.format("%s is quantized already; its dequantized weights are quantized again%s",
+                       model.path, left_out and "; " .. left_out or ""))
   end
 end
 

@@ -92,6 +92,15 @@ local function fallbacks_of(made)
   return json.array(list)
 end
 
+-- What the output does without, see plan.left_out.
+local function left_out_of(made)
+  local list = {}
+  for i, entry in ipairs(made.left_out) do
+    list[i] = json.object { { "part", entry[1] }, { "tensors", entry[2] } }
+  end
+  return json.array(list)
+end
+
 -- ---- In words ----
 
 local function decibels(value)
@@ -127,9 +136,10 @@ end
 
 --- Makes the report of a plan that was carried out.
 -- @param results  of report.results, with all that was quantized
--- @return { schema, rondo, options, source, layers, fallbacks, totals, copied_files, left_files };
---         layers is a rondo.sequence; fallbacks: { tensor, rule } of those that the format has no
---         place for as the recipe wants them
+-- @return { schema, rondo, options, source, layers, fallbacks, left_out, totals, copied_files,
+--         left_files }; layers is a rondo.sequence; fallbacks: { tensor, rule } of those that the
+--         format has no place for as the recipe wants them; left_out: { part, tensors } of what
+--         the source's quantization has beside weights, by what names end in
 function report.make(made, results)
   local numbers, sums = {}, core.sums()
   for i, decision in ipairs(made.decisions) do
@@ -152,11 +162,11 @@ function report.make(made, results)
   return setmetatable({
     schema = 1, rondo = core.version, options = options_of(made),
     source = json.array(files), layers = layers, totals = totals, fallbacks = fallbacks_of(made),
-    copied_files = json.array {}, left_files = json.array {},
+    left_out = left_out_of(made), copied_files = json.array {}, left_files = json.array {},
   }, Report)
 end
 
-local order = { "schema", "rondo", "options", "source", "totals", "layers", "fallbacks",
+local order = { "schema", "rondo", "options", "source", "totals", "layers", "fallbacks", "left_out",
                 "copied_files", "left_files" }
 local layer_order = { "name", "tensor", "shape", "dtype", "scheme", "bits", "group_size",
                       "group_dim", "clip_ratio", "mse", "relative_error", "snr_db", "bytes_before",

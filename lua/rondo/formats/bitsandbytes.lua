@@ -273,6 +273,8 @@ local function nested_scales(look, path, state, largest)
   end
 end
 
+local storage_sizes = { u8 = 1, bf16 = 2, f16 = 2, f32 = 4 }
+
 local function read_four_bits(look, path, kind)
   local state, message = read_state(look, path, kind)
   if not state then return nil, message end
@@ -285,6 +287,13 @@ local function read_four_bits(look, path, kind)
   local dtype = short_names[state.dtype] or "bf16"
   local layer = { scheme = scheme, shape = state.shape, dtype = dtype,
                   outputs = four_bits(scheme, state.shape, dtype) }
+  -- Bytes of codes may stand in a tensor of the model's type (bnb_4bit_quant_storage).
+  local codes, storage = layer.outputs[1], look.dtype(path, "weight")
+  if storage ~= "u8" then
+    layer.outputs[1] = tensors.new("weight", "codes", storage,
+      { codes.nbytes // storage_sizes[storage], 1 },
+      { width = codes.width, layout = codes.layout, bytes = true })
+  end
   -- What others write of the state has another length.
   layer.outputs[3].shape = look.shape(path, layer.outputs[3].part)
   if nested_state then
@@ -313,7 +322,7 @@ end
 --- See rondo.formats.
 function bitsandbytes.open(checkpoint, _, config)
   return read.records(checkpoint, config, function(look, name, dtype)
-    local path = (dtype == "u8" or dtype == "i8") and read.module(name, "weight")
+    local path = (storage_sizes[dtype] or dtype == "i8") and read.module(name, "weight")
     if not path then return nil end
     if dtype == "i8" then return path, read_eight_bits(look, path) end
     for kind in pairs(maps) do
@@ -321,6 +330,7 @@ function bitsandbytes.open(checkpoint, _, config)
         return path, read_four_bits(look, path, kind)
       end
     end
+    if dtype ~= "u8" then return nil end
     return path, nil, "has no 'weight.quant_state.bitsandbytes__nf4' or '...fp4'"
   end)
 end

@@ -399,8 +399,8 @@ function readers.f8_e4m3(look, path, described)
                        scales } }
 end
 
--- The order of inputs, which with_groups reads, and what engines do to activations.
-local beside = { "weight_g_idx", "input_scale", "input_zero_point", "input_global_scale" }
+-- Layouts that are not read, by a part that only they have.
+local unread = { bitmask = "sparse-24-bitmask", scale_packed = "marlin-24" }
 
 local packed_types = { i32 = true, u8 = true }
 local weight_types = { i8 = true, f8_e4m3 = true }
@@ -410,6 +410,13 @@ function compressed.open(checkpoint, described, config)
   local wrong = misconfigured(described)
   if wrong then return nil, wrong, "format" end
   return read.records(checkpoint, config, function(look, name, dtype)
+    for part, layout_name in pairs(unread) do
+      local path = read.module(name, part)
+      if path then
+        return path, nil, ("has '%s': it is stored as %s, which is not read"):format(part,
+                                                                                 layout_name)
+      end
+    end
     local path = read.module(name, "weight_packed")
     if path and not packed_types[dtype] then
       return path, nil, ("has 'weight_packed' of %s; i32 and u8 are read"):format(dtype)
@@ -417,7 +424,7 @@ function compressed.open(checkpoint, described, config)
       path = read.module(name, "weight")
     end
     if path then return path, readers[dtype](look, path, described) end
-  end, beside)
+  end, true)
 end
 
 return compressed

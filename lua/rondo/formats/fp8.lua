@@ -3,7 +3,9 @@
 --
 -- A layer P has P.weight (f8_e4m3 [out, in]) and P.weight_scale_inv (f32, one a block), which
 -- multiplies: W = weight * weight_scale_inv. Read, too: scales of other types (f16, bf16, e8m0) and
--- of other shapes (for the tensor, for each row), also under the name weight_scale.
+-- of other shapes (for the tensor, for each row), also under the names weight_scale and scale; and
+-- layers of mxfp4 among them, as DeepSeek-V4 has its experts: P.weight (i8 [out, in / 2], the first
+-- of two codes in the low half) and P.scale (f8_e8m0 [out, in / 32]).
 -- Layout and configuration: deepseek-ai/DeepSeek-V3.
 
 local json = require "rondo.json"
@@ -107,13 +109,31 @@ local function block_of(said)
   return { rows, cols }
 end
 
-local function read_layer(look, path, block)
+-- What the scales are called, or nil, message.
+local function scales_of(look, path)
+  for _, part in ipairs { "weight_scale_inv", "weight_scale", "scale" } do
+    if look.has(path, part) then return part end
+  end
+  return nil, "has neither 'weight_scale_inv' nor 'weight_scale' nor 'scale'"
+end
+
+local readers = {}
+
+function readers.i8(look, path)
+  local words, message = look.matrix(path, "weight")
+  if not words then return nil, message end
+  local shape = { words[1], words[2] * 2 }
+  return { scheme = scheme_of.ready.mxfp4, shape = shape, outputs = {
+    tensors.words("weight", "codes", "i8", shape, tensors.layout { bits = 4, word = "i8" }),
+    tensors.new("scale", "scale", "f8_e8m0", { shape[1], shape[2] // 32 }) } }
+end
+
+function readers.f8_e4m3(look, path, block)
   local shape, message = look.matrix(path, "weight")
   if not shape then return nil, message end
-  local part = look.has(path, "weight_scale_inv") and "weight_scale_inv" or "weight_scale"
-  if not look.has(path, part) then
-    return nil, "has neither 'weight_scale_inv' nor 'weight_scale'"
-  end
+  local part
+  part, message = scales_of(look, path)
+  if not part then return nil, message end
   local size, scale, scales = read.scales(look, path, part, shape, block)
   if not size then return nil, scale end
   return { scheme = scheme_of.types.fp8 { group_size = size, scale = scale }, shape = shape,
@@ -125,10 +145,9 @@ function fp8.open(checkpoint, said, config)
   local block, message = block_of(said)
   if not block then return nil, message, "format" end
   return read.records(checkpoint, config, function(look, name, dtype)
-    local path = dtype == "f8_e4m3" and read.module(name, "weight")
-    if not path then return nil end
-    return path, read_layer(look, path, block)
-  end, { "input_scale" })
+    local path = readers[dtype] and read.module(name, "weight")
+    if path then return path, readers[dtype](look, path, block) end
+  end, true)
 end
 
 return fp8

@@ -23,7 +23,9 @@
 --             function (margin, emit) that writes it
 --   files(plan) -> list of { name, text } beside it
 --   open(checkpoint, described, config) -> the quantized layers of a checkpoint, a list of records,
---             or nil, message, code; described: what config.json says of the quantization
+--             and the names of tensors that belong to the quantization, but to no layer's values
+--             (scales of activations, of caches), or nil; or nil, message, code; described: what
+--             config.json says of the quantization
 --
 -- A record:
 --   name         the layer's module path

@@ -3,6 +3,7 @@
 --
 -- A layer P has P.weight (u8 [out, in / 2], the first of two codes in the low half), P.weight_scale
 -- (f8_e4m3 [out, in / 16]) and P.weight_scale_2 (f32): W = weight * weight_scale * weight_scale_2.
+-- Read, too: 8-bit floats (f8_e4m3 [out, in]) with a weight_scale of any shape (read.scales).
 -- Layout and configuration: NVIDIA/TensorRT-Model-Optimizer.
 
 local core = require "rondo.core"
@@ -80,19 +81,38 @@ end
 -- Types of weights that are quantized, not all of which are read.
 local codes = { u8 = true, i8 = true, f8_e4m3 = true }
 
+local readers = {}
+
+function readers.u8(words)
+  local shape = { words[1], words[2] * 2 }
+  return { scheme = scheme_of.ready.nvfp4, shape = shape, outputs = outputs_of(shape) }
+end
+
+function readers.f8_e4m3(shape, look, path)
+  local size, scale, scales = read.scales(look, path, "weight_scale", shape, { 128, 128 })
+  if not size then return nil, scale end
+  return { scheme = scheme_of.types.fp8 { group_size = size, scale = scale }, shape = shape,
+           outputs = { tensors.words("weight", "codes", "f8_e4m3", shape,
+                                     tensors.layout { bits = 8 }), scales } }
+end
+
+local function read_layer(look, path, dtype)
+  if not readers[dtype] then
+    return nil, ("has codes of %s; nvfp4 and 8-bit floats are read"):format(dtype)
+  elseif look.has(path, "pre_quant_scale") then
+    return nil, "has a 'pre_quant_scale', by which inputs are multiplied, which is not read"
+  end
+  local shape, message = look.matrix(path, "weight")
+  if not shape then return nil, message end
+  return readers[dtype](shape, look, path)
+end
+
 --- See rondo.formats.
 function modelopt.open(checkpoint, _, config)
   return read.records(checkpoint, config, function(look, name, dtype)
     local path = codes[dtype] and read.module(name, "weight")
-    if not path then return nil end
-    if dtype ~= "u8" then
-      return path, nil, ("has codes of %s; nvfp4 alone is read"):format(dtype)
-    end
-    local words, message = look.matrix(path, "weight")
-    if not words then return path, nil, message end
-    local shape = { words[1], words[2] * 2 }
-    return path, { scheme = scheme_of.ready.nvfp4, shape = shape, outputs = outputs_of(shape) }
-  end, { "input_scale" })
+    if path then return path, read_layer(look, path, dtype) end
+  end, true)
 end
 
 return modelopt

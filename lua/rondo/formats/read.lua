@@ -204,18 +204,9 @@ function read.model_dtype(config)
 end
 
 -- Sources and names are made when they are asked for: there may be 100,000 records.
-local function record_type(checkpoint, beside)
-  local makers = {
-    source = function(layer) return stored.source(checkpoint, layer) end,
-    parts = function(layer)
-      local names = stored.parts(layer)
-      for _, part in ipairs(beside) do
-        local name = stored.member(layer.path, part)
-        if checkpoint:has(name) then names[#names + 1] = name end
-      end
-      return names
-    end,
-  }
+local function record_type(checkpoint)
+  local makers = { source = function(layer) return stored.source(checkpoint, layer) end,
+                   parts = stored.parts }
   return { __index = function(record, key)
     return makers[key] and makers[key](rawget(record, "layer"))
   end }
@@ -236,15 +227,56 @@ local function bad_layer(path, message)
   return nil, ("layer %s %s"):format(text.quote(path), message), "format"
 end
 
+-- ---- What lies beside them ----
+
+-- What engines do to activations and to the cache of keys and values, whatever has the scales.
+local activations = {}
+for _, what in ipairs { "input", "output", "activation", "q", "k", "v", "kv", "prob" } do
+  for _, kind in ipairs { "scale", "scale_inv", "global_scale", "zero_point" } do
+    activations[what .. "_" .. kind] = true
+  end
+end
+
+-- What belongs to codes: with weights that are not quantized, or symmetric, it says nothing.
+local of_codes = { weight_scale = true, weight_scale_inv = true, weight_zero_point = true,
+                   weight_shape = true, weight_g_idx = true }
+
+-- Why there are parts of a layer that is not read, or nil.
+local function unread(checkpoint, path, part)
+  local dtype = checkpoint:info(stored.member(path, "weight"))
+  if floats[dtype] or not part:find "^weight_scale" then return nil end
+  local found = dtype and "a 'weight' of " .. dtype or "no 'weight'"
+  return ("has '%s', but %s, which is not read"):format(part, found)
+end
+
+-- The tensors of a quantization that are of no layer's values, by what their names end in; or nil,
+-- path, message where a layer should have been read.
+local function others_of(checkpoint, names, layers)
+  local list = {}
+  for _, name in ipairs(names) do
+    local path, part = name:match "^(.*)%.([^.]*)$"
+    if activations[part] then
+      list[#list + 1] = name
+    elseif of_codes[part] then
+      local layer, own = layers[path], false
+      local message = not layer and unread(checkpoint, path, part)
+      if message then return nil, path, message end
+      for _, known in ipairs(layer and stored.parts(layer) or {}) do own = own or known == name end
+      if not own then list[#list + 1] = name end
+    end
+  end
+  return list
+end
+
 --- The records of all layers of a checkpoint.
 -- @param find  function (look, name, dtype) -> path and layer (see rondo.formats.stored, without
 --              path) where that tensor stands for one; nil where it does not; path, nil, message
 --              where the layer cannot be read
--- @param beside  parts that belong to a layer where they are there, though its values do without
--- @return a list, or nil, message, code
-function read.records(checkpoint, config, find, beside)
-  local records, look, meta = {}, looker(checkpoint), record_type(checkpoint, beside or {})
-  local dtype = read.model_dtype(config)
+-- @param scaled  whether there may be scales for more than weights, which are no weights themselves
+-- @return a list, and one of those scales' names; or nil, message, code
+function read.records(checkpoint, config, find, scaled)
+  local records, look, meta = {}, looker(checkpoint), record_type(checkpoint)
+  local dtype, layers = read.model_dtype(config), {}
   for _, name in ipairs(checkpoint:names()) do
     local path, layer, message = find(look, name, (checkpoint:info(name)))
     if path and not layer then return bad_layer(path, message) end
@@ -253,13 +285,17 @@ function read.records(checkpoint, config, find, beside)
       message = stored.complaint(checkpoint, layer)
       if absurd(layer.shape) then message = "has a shape that is absurd" end
       if message then return bad_layer(path, message) end
+      layers[path] = layer
       records[#records + 1] = setmetatable({
         name = path, weight = stored.member(path, "weight"), tensor_name = name, dtype = dtype,
         shape = layer.shape, layer = layer,
       }, meta)
     end
   end
-  return records
+  if not scaled then return records, {} end
+  local others, path, message = others_of(checkpoint, checkpoint:names(), layers)
+  if not others then return bad_layer(path, message) end
+  return records, others
 end
 
 return read

@@ -70,7 +70,8 @@ local function read_matrix(r, e, height, width, row, rows, col, cols)
   if not e.width then return r.checkpoint:read(name, above + row, rows, col, cols) end
   local first, count = (above + row - 1) * width + 1, rows * cols -- whole rows, see place_of
   local tensor, message, code
-  if #e.shape == 1 then tensor, message, code = r.checkpoint:read(name, 1, 1, first, count)
+  if e.bytes then tensor, message, code = r.checkpoint:read_bytes(name, first - 1, count)
+  elseif #e.shape == 1 then tensor, message, code = r.checkpoint:read(name, 1, 1, first, count)
   else tensor, message, code = r.checkpoint:read(name, first, count, 1, 1) end
   if not tensor then return nil, message, code end
   return tensor:reshape { rows, cols }

@@ -9,6 +9,7 @@
 --   as        the type of number that dtype's bits hold, where that is another: f8_e8m0 in u8
 --   times     what scales are multiplied by to be stored
 --   transposed  scales and zero points that are numbers stand [groups, out]
+--   bytes     codes are bytes, though dtype is another type of number
 --   width     of the matrix that stands in the tensor row after row, whatever the shape says
 --   from      function (what rondo.params found) -> tensor [rows, cols] to be stored
 --   constant  function () -> tensor: what is known without the weights

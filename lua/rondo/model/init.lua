@@ -52,7 +52,7 @@ end
 local function layer_list(self)
   local own = hidden[self]
   if not own.layers then
-    own.layers = layers_of.new(self.checkpoint, self.names, self.config, own.records)
+    own.layers = layers_of.new(self.checkpoint, self.names, self.config, own.records, own.others)
   end
   return own.layers
 end
@@ -348,6 +348,7 @@ local function each_parameter(self, count)
     count(record.dtype, record.shape)
     for _, part in ipairs(record.parts) do parts[part] = true end
   end
+  for _, name in ipairs(hidden[self].others) do parts[name] = true end
   for _, name in ipairs(self.names) do
     if not parts[name] then count(self.checkpoint:info(name)) end
   end
@@ -395,14 +396,14 @@ end
 --         keep to
 function model.wrap(checkpoint, given)
   local method, how = config.quantization(given.config)
-  local records, message, code
+  local records, others, code
   if method and formats.reads(method) then
-    records, message, code = formats.open(checkpoint, method, how, given.config)
-    if not records then return nil, ("%s: %s"):format(text.path(given.path), message), code end
+    records, others, code = formats.open(checkpoint, method, how, given.config)
+    if not records then return nil, ("%s: %s"):format(text.path(given.path), others), code end
   end
   local self = {}
   hidden[self] = {
-    records = records,
+    records = records, others = others or {},
     fields = { path = given.path, folder = given.folder, config = given.config,
                quantization = method, checkpoint = checkpoint },
   }

@@ -59,10 +59,12 @@ function side_by_side.same_bytes(a, b, left, right)
   return true
 end
 
---- The tensors, in file order, that are neither weights of layers nor parts of such.
+--- The tensors, in file order, that are neither weights of layers nor parts of such, nor of a
+--- quantization otherwise.
 -- @param wanted  function (layer) -> whether a layer counts
 function side_by_side.others(model, wanted)
   local taken, names, list = {}, {}, model_of.layer_list(model)
+  for _, name in ipairs(list.others) do taken[name] = true end
   for _, number in ipairs(layers_of.ordered(list)) do
     local name = list.names[number]
     if wanted(layers_of.path(list, name)) then
