@@ -37,16 +37,17 @@ static int group_quantiles(lua_State *L) {
 }
 
 static bool is_f32_line(const rondo_tensor *t) {
-  return t->dtype == RONDO_F32 && t->rank == 1 && (t->shape[0] < 2 || t->stride[0] == 1);
+  bool line = t->dtype == RONDO_F32 && t->rank == 1 && (t->shape[0] < 2 || t->stride[0] == 1);
+  return line && (uintptr_t)t->data % sizeof(float) == 0;
 }
 
 /* nearest(values, map) -> u8 [n], f32 [n]: the places (from 0) of the entries of a rising map that
  * are nearest to values, and these entries. All f32, of rank 1. */
 static int nearest(lua_State *L) {
   const rondo_tensor *values = rondo_check_tensor(L, 1), *map = rondo_check_tensor(L, 2);
-  luaL_argcheck(L, is_f32_line(values), 1, "contiguous f32 [n] is expected");
+  luaL_argcheck(L, is_f32_line(values), 1, "contiguous, aligned f32 [n] is expected");
   bool fits = is_f32_line(map) && map->shape[0] >= 1 && map->shape[0] <= 256;
-  luaL_argcheck(L, fits, 2, "f32 with 1 to 256 entries is expected");
+  luaL_argcheck(L, fits, 2, "aligned f32 with 1 to 256 entries is expected");
   rondo_charge_elements(L, values->shape[0]);
   rondo_tensor *places = rondo_push_tensor(L, RONDO_U8, 1, values->shape);
   rondo_tensor *entries = rondo_push_tensor(L, RONDO_F32, 1, values->shape);
@@ -62,7 +63,7 @@ static int lookup(lua_State *L) {
   bool line = places->rank == 1 && places->dtype == RONDO_U8 &&
               (places->shape[0] < 2 || places->stride[0] == 1);
   luaL_argcheck(L, line, 1, "contiguous u8 [n] is expected");
-  luaL_argcheck(L, is_f32_line(map) && map->shape[0] == 256, 2, "f32 [256] is expected");
+  luaL_argcheck(L, is_f32_line(map) && map->shape[0] == 256, 2, "aligned f32 [256] is expected");
   rondo_charge_elements(L, places->shape[0]);
   rondo_tensor *entries = rondo_push_tensor(L, RONDO_F32, 1, places->shape);
   const uint8_t *place = places->data;
