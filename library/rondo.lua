@@ -78,7 +78,8 @@ function rondo.verify(source, quantized) end
 ---"fake" (dequantized weights, default), "packed", "compressed-tensors", "gptq", "gptq-v2", "awq",
 ---"mlx", "bitsandbytes", "fp8" or "modelopt"
 ---@field format? string
----@field fallback? "keep"|rondo.scheme|rondo.scheme[] for layers that the format has no place for
+---for layers that the format has no place for: "keep", "int8,keep", schemes
+---@field fallback? string|rondo.scheme|rondo.scheme[]
 ---compressed-tensors: what engines do to the inputs of int8 and fp8 layers: nothing, or quantize
 ---them as they come (default)
 ---@field activations? "none"|"dynamic"

@@ -66,6 +66,51 @@ describe("a layer that a format has no place for", function()
     assert.truthy(message:find("no fallback fits either", 1, true), message)
   end)
 
+  it("gets the first of several names", function()
+    for _, named in ipairs { "int8,keep", "int4, int8" } do
+      local row = rows(assert(plan({}, { fallback = named })))[odd .. ".weight"]
+      assert.equal("int8 sym row scale bf16", row.scheme)
+    end
+    local code, text = command.run { "plan", folder, "--format", "compressed-tensors",
+                                     "--fallback", "int4,int8" }
+    assert.equal(0, code)
+    assert.truthy(text:find("linear layer (int8 sym row scale bf16 instead)", 1, true), text)
+  end)
+
+  it("cannot fall back further than to what is kept", function()
+    for _, given in ipairs { { rondo.keep, rondo.int8 }, { rondo.keep, rondo.keep }, "keep,int8",
+                             "int9", "int8,", "" } do
+      local fine, message = pcall(plan, {}, { fallback = given })
+      assert.is_false(fine)
+      assert.truthy(message:find("keep, which always fits, stands at the end alone", 1, true),
+                    message)
+    end
+    assert.is_false(pcall(recipe, { fallback = { rondo.keep, rondo.int8 } }))
+    local code, _, err = command.run { "plan", folder, "--fallback", "keep,int8" }
+    assert.equal(2, code)
+    assert.truthy(err:find("keep last if at all", 1, true), err)
+    assert.truthy(err:find("with options they stand in a recipe", 1, true), err)
+  end)
+
+  it("is one, too, whose clip search has nothing to find", function()
+    local signed = rondo.int4 { group_size = 32, clip = "signed" }
+    local function mlx(fallback)
+      return rondo.plan(model, { format = "mlx", recipe = rondo.recipe {
+        { "o_proj.weight", signed }, otherwise = rondo.keep, fallback = fallback } })
+    end
+    local fine, message = pcall(mlx)
+    assert.is_false(fine)
+    for _, text in ipairs { tostring(signed), "with zero = \"float\" least_squares does as much",
+                            "mlx stores it as int4 asym g32 scale bf16 zero float" } do
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    local made = assert(mlx { rondo.int4 { group_size = 32, clip = "grid" }, rondo.keep })
+    local row = rows(made)[good .. ".weight"]
+    assert.equal("int4 asym g32 scale bf16 zero float clip grid", row.scheme)
+    assert.truthy(row.rule:find("instead: clip signed: it is for integers without", 1, true))
+    assert.equal(1, made.totals.fallbacks)
+  end)
+
   it("is told by the command's plan with the reason once, below the table", function()
     local code, text = command.run { "plan", folder, "--format", "compressed-tensors",
                                      "--fallback", "keep" }

@@ -1,6 +1,7 @@
 -- mlx: what the files hold, decoded bit by bit as MLX does, is what the scheme makes of the
 -- weights; the configuration; what is refused.
 
+local command = require "spec.support.command"
 local models = require "spec.support.models"
 local quantized = require "spec.support.quantized"
 local raw = require "spec.support.raw"
@@ -143,6 +144,44 @@ describe("mlx", function()
     local good, message = pcall(quantized.quantize, model, "mlx",
                                 { [path] = rondo.int4 { group_size = 32, clip = "signed" } })
     assert.is_false(good)
-    assert.truthy(message:find("clip signed: it is for symmetric integers", 1, true), message)
+    for _, text in ipairs { "clip signed: it is for integers without zero points", "least_squares",
+                            "mlx stores it as int4 asym g32 zero float" } do
+      assert.truthy(message:find(text, 1, true), message)
+    end
+  end)
+
+  it("has groups in place of int8's whole rows, and of no others", function()
+    local path = quantized.layer
+    for cols, size in pairs { [128] = 64, [96] = 32 } do
+      local made = quantized.model({ [path] = quantized.weight(8, cols, 5, "bf16") }, "bf16")
+      local out = quantized.quantize(made, "mlx", { [path] = rondo.int8 })
+      assert.same({ group_size = size, bits = 8, mode = "affine" },
+                  quantized.json(out).quantization)
+    end
+    for _, scheme in ipairs { rondo.int4 { group_size = "row" },
+                              rondo.int4 { full_range = true } } do
+      local made = quantized.model({ [path] = quantized.weight(8, 128, 5, "bf16") }, "bf16")
+      assert.is_false(pcall(quantized.quantize, made, "mlx", { [path] = scheme }))
+    end
+  end)
+
+  it("takes no options that do nothing there", function()
+    local model = quantized.model({ [quantized.layer] = quantized.weight(8, 64, 5, "f32") }, "f32")
+    for said, given in pairs { ['scheme = "sym"'] = { scheme = "sym" },
+                               full_range = { scheme = "sym", full_range = true },
+                               ["config 'model.layers.0.self_attn.o_proj': scheme = \"sym\""] = {
+                                 config = { [quantized.layer] = { scheme = "sym" } } } } do
+      given.format = "mlx"
+      local good, message = pcall(rondo.plan, model, given)
+      assert.is_false(good)
+      assert.truthy(message:find(said .. " does nothing in mlx", 1, true), message)
+    end
+    for option, args in pairs { scheme = { "--scheme", "sym" },
+                                ["full-range"] = { "--scheme", "sym", "--full-range" } } do
+      local code, text, err = command.run { "plan", model, "--format", "mlx", table.unpack(args) }
+      assert.same({ 2, "" }, { code, text })
+      assert.truthy(err:find(("option '--%s' does nothing with --format mlx"):format(option), 1,
+                             true), err)
+    end
   end)
 end)

@@ -5,6 +5,7 @@
 -- source tensor:
 --   { action = "copy" }      the same bytes
 --   { action = "cast" }      the same values in another dtype (the bias of a packed layer)
+--   { action = "dequantize" }  the values of a layer that the source holds quantized
 --   { action = "quantize" }  a layer: what the format stores of it (rondo.formats)
 --
 -- Models have up to some million tensors, so a plan keeps five references or numbers for each: its
@@ -42,7 +43,7 @@ plan.description = plan_options.description
 
 local quantizable = { f32 = true, f16 = true, bf16 = true }
 
-local actions = { copy = "copy", unpack = "cast", bias = "cast", quantize = "quantize" }
+local actions = { copy = "copy", unpack = "dequantize", bias = "cast", quantize = "quantize" }
 
 -- What is done with tensors: one table for all with which the same is done.
 -- @param what    "copy"; "quantize"; "unpack": a layer of a packed source that is kept is written
@@ -106,13 +107,33 @@ local function about_layer(made, name, what, shape, dtype)
            has_below = function(piece) return has_below(made, path, piece) end }
 end
 
--- The first of the schemes for which the format has a place, as it stores it; and why it has none
--- for the one before it. nil and the reason where it has no place for any. keep goes always.
-local function first_fit(format, about, schemes)
+-- A scheme for a weight as it is stored: of one that is stored [in, out] groups run the other way.
+local function turned(made, about, scheme)
+  local cut = made.format.experts and #about.shape == 3 -- its pieces are turned
+  return about.transposed and not cut and scheme:transposed() or scheme
+end
+
+-- A scheme as the format stores a layer with it; or nil and why it has no place for it, or why
+-- nothing can be computed with it. keep goes always.
+local function place(made, about, scheme)
+  if scheme.type == "keep" then return scheme end
+  local fit, why = formats.fit(made.format, scheme, about)
+  if not fit then return nil, why end
+  local shape = about.shape
+  why = turned(made, about, fit):refusal(shape[about.transposed and #shape - 1 or #shape])
+  if not why then return fit end
+  if fit ~= scheme and not scheme:refusal() then
+    why = ("%s; %s stores it as %s"):format(why, made.format.name, fit:label())
+  end
+  return nil, why
+end
+
+-- The first of the schemes for which there is a place, as it is stored; and why there is none for
+-- the one before it. nil and the reason where there is none for any.
+local function first_fit(made, about, schemes)
   local reason
   for _, scheme in ipairs(schemes) do
-    if scheme.type == "keep" then return scheme, reason end
-    local fit, why = formats.fit(format, scheme, about)
+    local fit, why = place(made, about, scheme)
     if fit then return fit, reason end
     reason = reason or why
   end
@@ -135,7 +156,7 @@ local NO_FALLBACK = "; a fallback would be taken instead: --fallback keep, fallb
 -- What a rule's scheme comes to in the output's format; where it is another one, why.
 local function fitted(made, where, about, scheme, rule)
   local o = made.options
-  local fit, reason = first_fit(made.format, about, { scheme, table.unpack(o.fallback) })
+  local fit, reason = first_fit(made, about, { scheme, table.unpack(o.fallback) })
   if not fit then
     refuse(where, about.name, rule, scheme,
            reason .. (#o.fallback == 0 and NO_FALLBACK or "; no fallback fits either"))
@@ -145,18 +166,14 @@ end
 
 -- The decision for a scheme that the format has a place for.
 -- @param wanted, reason  what the rule wants, and why it does not get it
-local function decision_for(made, where, about, fit, rule, wanted, reason)
-  local o, shape, fallback = made.options, about.shape, nil
+local function decision_for(made, about, fit, rule, wanted, reason)
+  local o, fallback = made.options, nil
   if reason then rule, fallback = instead(rule, fit, reason) end
   if fit.type == "keep" then
     return decision(o, made.list.records[about.name] and "unpack" or "copy", rule, nil, nil, wanted,
                     fallback)
   end
-  local cut = made.format.experts and #shape == 3 -- its pieces are turned
-  local turned = about.transposed and not cut and fit:transposed() or fit
-  local refusal = turned:refusal(shape[about.transposed and #shape - 1 or #shape])
-  if refusal then refuse(where, about.name, rule, turned, refusal) end
-  return decision(o, "quantize", rule, turned, fit, wanted, fallback)
+  return decision(o, "quantize", rule, turned(made, about, fit), fit, wanted, fallback)
 end
 
 -- Type and shape of a layer's weight.
@@ -184,7 +201,7 @@ local function decision_maker(made, where, open)
     if wrong then refuse(where, name, rule, scheme, wrong) end
     local about = about_layer(made, name, what, shape, dtype)
     local fit, why = fitted(made, where, about, scheme, rule)
-    return decision_for(made, where, about, fit, rule, scheme, why)
+    return decision_for(made, about, fit, rule, scheme, why)
   end
 end
 
@@ -210,10 +227,7 @@ end
 local function fit_all(made, members, fallback)
   for _, member in ipairs(members) do
     local why
-    member.fit = fallback
-    if fallback.type ~= "keep" then
-      member.fit, why = formats.fit(made.format, fallback, member.about)
-    end
+    member.fit, why = place(made, member.about, fallback)
     if not member.fit then return nil, member, why end
   end
   return true
@@ -252,7 +266,7 @@ local function joiner(made, where)
     local leaf = first.about.path:match "[^.]*$"
     for i, member in ipairs(members) do
       why = member.reason or ("it goes with %s: %s"):format(leaf, first.reason)
-      made.decisions[numbers[i]] = decision_for(made, where, member.about, member.fit, member.rule,
+      made.decisions[numbers[i]] = decision_for(made, member.about, member.fit, member.rule,
                                                 member.wanted, why)
     end
   end

@@ -159,6 +159,14 @@ local function check_whole(where, given, dtype)
   end
 end
 
+-- What does nothing where groups have a scale and a bias.
+local function check_affine(where, o, said)
+  if o.format == "mlx" and (said.full_range or said.scheme == "sym") then
+    error(("%s: %s does nothing in mlx, whose groups have a scale and a bias; leave it out"):format(
+      where, said.full_range and "full_range" or "scheme = \"sym\""), 0)
+  end
+end
+
 -- Options that would do nothing. The reference function takes them all the same.
 local function check_combination(where, o)
   if o.mse_search and o.quantile ~= 1 then
@@ -166,6 +174,7 @@ local function check_combination(where, o)
   elseif o.clip ~= "none" and (o.quantile ~= 1 or o.mse_search) then
     error(where .. ": clip finds clip ratios itself; leave quantile and mse_search out", 0)
   end
+  check_affine(where, o, o)
   local symmetric = o.scheme == "sym" and o.dtype == "int"
   if o.full_range and not symmetric and not next(o.config or {}) then
     error(where .. ": full_range needs scheme = \"sym\" and dtype = \"int\"", 0)
@@ -215,7 +224,9 @@ function plan_options.check(where, model, given, level, reference)
   o.exclude = check_exclude(where, model, o.exclude)
   o.config = check_config(where, model, o.config)
   for path, config in pairs(o.config) do
-    check_bits(string.format("%s: config '%s'", where, path), o, config.bits or o.bits)
+    local named = string.format("%s: config '%s'", where, path)
+    check_bits(named, o, config.bits or o.bits)
+    check_affine(named, o, config)
   end
   o.recipe = plain(o)
   return o

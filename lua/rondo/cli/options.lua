@@ -55,6 +55,13 @@ local function glob(text)
   return nil, nil, tostring(why)
 end
 
+-- Names of schemes, as rondo.plan takes them.
+local function fallback(text)
+  if require("rondo.recipe").fallback(text) then return text end
+  return nil, "names of rondo's schemes with commas between, keep last if at all (keep; int8,keep; "
+    .. "mxfp8); with options they stand in a recipe, as its fallback"
+end
+
 local function setting(text)
   if text:find "^[%a_][%w_]*=" then return text end
   return nil, "NAME=VALUE"
@@ -100,8 +107,10 @@ local quantization = {
     "fake: dequantized weights under the same names and types, for any loader; packed: integer "
       .. "codes, scales and zero points of rondo's own; compressed-tensors, gptq, gptq-v2, awq, "
       .. "mlx, bitsandbytes, fp8, modelopt: what inference engines load (default: fake)." },
-  { "--fallback", "fallback", "keep", choice { "keep" },
-    "Keep layers that the format has no place for (default: an error that names the first)." },
+  { "--fallback", "fallback", "NAMES", fallback,
+    "What becomes of layers that the format has no place for: keep, or names of schemes with "
+      .. "commas between (int8,keep), of which each layer gets the first that fits; a recipe's own "
+      .. "fallback may have options (default: an error that names the first)." },
   { "--activations", "activations", "WHAT", choice { "none", "dynamic" },
     "compressed-tensors: what engines do to the inputs of int8 and fp8 layers, nothing or "
       .. "quantize them as they come (default: dynamic)." },
@@ -213,6 +222,10 @@ local function quantization_conflict(o)
   if by_recipe then return by_recipe end
   if o.nonfinite == "keep" and o.format and o.format ~= "fake" then
     return "option '--nonfinite' keep needs --format fake: codes cannot hold NaN or infinity"
+  end
+  if o.format == "mlx" and (o.full_range or o.scheme == "sym") then
+    return ("option '--%s' does nothing with --format mlx, whose groups have a scale and a bias; "
+            .. "leave it out"):format(o.full_range and "full-range" or "scheme")
   end
   if o.dtype and o.dtype ~= "int" then
     local conflict = codebook_conflict(o)

@@ -6,7 +6,8 @@
 --   affine  2, 3, 4, 5, 6 or 8 bits, groups of 32, 64 or 128, scales and biases in the model's
 --           type: W = scale * code + bias
 --   mxfp4, mxfp8, nvfp4  scales are bytes of E8M0, for nvfp4 of E4M3
--- A scheme of integers is stored with biases whatever its zero points are: zero = "float".
+-- A scheme of integers is stored with biases whatever its zero points are: zero = "float". There is
+-- no scale for a whole row: int8, which has that unless it says otherwise, gets groups.
 -- Layout and configuration: ml-explore/mlx and mlx-lm.
 
 local json = require "rondo.json"
@@ -40,6 +41,13 @@ end
 local quantizable = { linear = true, lm_head = true, expert = true, router = true,
                       embedding = true }
 
+-- The scheme with groups of MLX's own size, or of the next that divides the inputs, in place of
+-- int8's whole rows.
+local function grouped(scheme, cols)
+  if scheme.type ~= "int8" or scheme.group_size ~= "row" then return scheme end
+  return scheme { group_size = cols % 64 == 0 and 64 or 32 }
+end
+
 local function misfit(scheme, about)
   local size, mode, cols = scheme.group_size, mode_of(scheme), about.shape[#about.shape]
   if not quantizable[about.kind] then
@@ -53,6 +61,7 @@ local function misfit(scheme, about)
     return "mlx holds integers (rondo.int4, --bits 4), mxfp4, mxfp8 or nvfp4 (--dtype mxfp4)"
   end
   if scheme.group_dim == 0 then return "groups of mlx run along the inputs: group_dim = 1" end
+  if scheme.full_range then return "groups of mlx have a scale and a bias: leave full_range out" end
   if scheme.double then return "scales of mlx are not quantized in turn: leave double out" end
   if mode == "affine" and not integer_bits[scheme.bits] then
     return ("integers of mlx have 2, 3, 4, 5, 6 or 8 bits, not %d"):format(scheme.bits)
@@ -68,6 +77,7 @@ local float_scales = { f32 = true, f16 = true, bf16 = true }
 
 --- See rondo.formats.
 function mlx.fit(scheme, about)
+  scheme = grouped(scheme, about.shape[#about.shape])
   local reason = misfit(scheme, about)
   if reason then return nil, reason end
   if mode_of(scheme) == "nvfp4" then return scheme { tensor_scale = false } end

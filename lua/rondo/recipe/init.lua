@@ -22,7 +22,8 @@
 --   name        for messages and reports
 --   otherwise   the scheme of tensors that no rule matches; without it they are an error
 --   fallback    the scheme, or list of schemes of which the first that can be stored is taken, of
---               layers whose own the output's format has no place for; without it they are an error
+--               layers whose own the output's format has no place for; without it they are an
+--               error. Names will do: "int8,keep"
 --   transform   what is done to the tensors before: a list of functions (name, tensor) -> tensor or
 --               nil, or of { function, by = "rows", name = "halve" }; see model:map
 --   policy      function (plan): chooses schemes knowing all layers; see rondo.policy
@@ -127,15 +128,25 @@ local function check_transform(value)
   return list
 end
 
-recipe.fallback_says = "\"keep\", a scheme or a list of schemes"
+recipe.fallback_says = "a scheme, a list of schemes, or names of schemes (\"int8,keep\"); keep, "
+  .. "which always fits, stands at the end alone"
 
---- A list of schemes, of one or of "keep" as a list; nil for what is none.
+-- "int8,keep" as a list of schemes, with false for names that are none's.
+local function named_schemes(text)
+  local list = {}
+  for name in (text .. ","):gmatch "%s*([^,]-)%s*," do
+    list[#list + 1] = scheme_of.ready[name] or false
+  end
+  return list
+end
+
+--- A list of schemes from what is given as fallback; nil for what is none.
 function recipe.fallback(value)
-  if value == "keep" then return { scheme_of.types.keep } end
+  if type(value) == "string" then value = named_schemes(value) end
   if scheme_of.is(value) then return { value } end
   if type(value) ~= "table" or #value == 0 then return nil end
-  for _, scheme in ipairs(value) do
-    if not scheme_of.is(scheme) then return nil end
+  for i, scheme in ipairs(value) do
+    if not scheme_of.is(scheme) or scheme.type == "keep" and i < #value then return nil end
   end
   return value
 end
