@@ -225,11 +225,11 @@ local function groups_of(made)
       groups[#groups + 1] = by_scheme[key]
     end
     table.insert(by_scheme[key].paths, path)
-  end
     of[layer.scheme] = by_scheme[key]
   end
   for _, module in ipairs(names.modules(made)) do
     if module.experts and module.scheme then names.add_experts(of[module.scheme].paths, module) end
+  end
   return groups
 end
 
