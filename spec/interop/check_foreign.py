@@ -3,8 +3,9 @@
     python check_foreign.py CHECKPOINTS MODEL RONDO
 
 `rondo.open` gives the package's own dequantized values, bit for bit, rounded to the type in which
-the package computes (bitsandbytes' fp4 and int8 to two units in the last place of f32); RONDO, the command, inspects the checkpoint, verifies it against MODEL, and
-quantizes it into another format, which it verifies against the checkpoint.
+the package computes (bitsandbytes' fp4 and int8 to two units in the last place of f32). RONDO, the
+command, inspects the checkpoint, verifies it against MODEL, and quantizes it into another format,
+which it verifies against the checkpoint.
 """
 
 import subprocess

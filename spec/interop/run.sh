@@ -4,7 +4,7 @@
 #
 #   sh spec/interop/run.sh quick|all [FOLDER]
 #
-#   quick  safetensors, numpy, mlx and mlx-lm: some 400 MB, five minutes
+#   quick  safetensors, numpy, mlx and mlx-lm: some 400 MB, ten minutes
 #   all    and torch, transformers, compressed-tensors, bitsandbytes, GPTQModel, AutoAWQ: some 7 GB,
 #          half an hour
 #
