@@ -135,8 +135,8 @@ describe("rondo.verify", function()
           local t = tensors[A .. "." .. codes]
           t.bytes = with_byte(t.bytes, at, t.bytes:byte(at) ~ 0x66)
         end)
-        local _, problem = bad(folder, A, "have a code that is not the nearest")
-        assert.truthy(problem:find "^[1-4] weights")
+        local _, problem = bad(folder, A, "a code that is not the nearest")
+        assert.truthy(problem:find "^[1-4] weights? ")
       end
     end)
 
@@ -156,7 +156,7 @@ describe("rondo.verify", function()
           end)
         end
       end)
-      bad(folder, B, "have a code that is not the nearest")
+      bad(folder, B, "a code that is not the nearest")
     end)
 
     it("finds scales that are none: " .. label, function()
@@ -170,7 +170,7 @@ describe("rondo.verify", function()
       if e8m0 or scheme.double then return end
       bad(change(made(case), function(tensors)
         with_element(tensors[A .. "." .. scales], 1, dtype == "U8" and "\0" or zero[dtype])
-      end), A, "groups have a scale of 0")
+      end), A, "a scale of 0, but weights that are not")
     end)
 
     if zeros then
@@ -179,7 +179,7 @@ describe("rondo.verify", function()
           local t = tensors[A .. "." .. zeros]
           local at = sizes[t.dtype] or 1 -- of a float, its sign and exponent
           t.bytes = with_byte(t.bytes, at, t.bytes:byte(at) ~ 0x33)
-        end), A, "have a code that is not the nearest")
+        end), A, "a code that is not the nearest")
       end)
     end
 
@@ -187,7 +187,7 @@ describe("rondo.verify", function()
       local other = quantized.model({ [A] = quantized.weight(48, 128, 7),
                                       [B] = weights.f32[B] }, "f32")
       local folder = quantized.quantize(other, format, { [A] = scheme, [B] = scheme })
-      local found = bad(folder, A, "have a code that is not the nearest")
+      local found = bad(folder, A, "a code that is not the nearest")
       assert.equal(1, #found.problems)
       folder = made(case)
       local parts = {}
@@ -220,7 +220,7 @@ describe("rondo.verify", function()
         local byte = t.bytes:byte(at)
         t.bytes = with_byte(t.bytes, at, byte ~ (high and 0x10 or 0x01))
       end)
-      local _, problem = bad(first, A, "1 weights have a code")
+      local _, problem = bad(first, A, "1 weight has a code")
       local weight = (at - 1) * 2 + (high and 1 or 0) -- 64 bytes a row
       assert.truthy(problem:find(("row %d, column %d)"):format(weight // 128 + 1,
                                                                weight % 128 + 1), 1, true))
@@ -257,7 +257,7 @@ describe("rondo.verify", function()
         end)
       end
       assert.is_nil(with(1, 0xf2))
-      assert.truthy(with(2, 0x02):find("1 weights have a code that is not the nearest", 1, true))
+      assert.truthy(with(2, 0x02):find("1 weight has a code that is not the nearest", 1, true))
     end)
 
     -- bitsandbytes chooses codes by the absmax of a block and quantizes that one afterwards, less
@@ -273,7 +273,7 @@ describe("rondo.verify", function()
         end)
       end
       assert.is_nil(with(5))
-      assert.truthy(with(6):find("have a code that is not the nearest", 1, true))
+      assert.truthy(with(6):find("a code that is not the nearest", 1, true))
     end)
 
     -- 4.2e-8 is 2^-24 in f16, and 1e-6 is 17 of them: 127 / 17 is 7, while 4.2e-8 were 5.
@@ -290,7 +290,7 @@ describe("rondo.verify", function()
         end)
       end
       assert.is_nil(with(7))
-      assert.truthy(with(20):find("1 weights have a code that is not the nearest", 1, true))
+      assert.truthy(with(20):find("1 weight has a code that is not the nearest", 1, true))
     end)
   end)
 
@@ -305,7 +305,7 @@ describe("rondo.verify", function()
           local t = tensors[B .. "." .. cases[number][3]]
           t.bytes = with_byte(t.bytes, 3001, t.bytes:byte(3001) ~ 0x66)
         end)
-        bad(folder, B, "have a code that is not the nearest")
+        bad(folder, B, "a code that is not the nearest")
       end
     end
     tiles.limit = before
@@ -402,7 +402,7 @@ describe("rondo.verify", function()
       end
     end)
     assert.equal("is not quantized, but differs from the source", problem_of "gate_proj")
-    assert.truthy(problem_of("down_proj"):find("1 weights have a code that is not the nearest", 1,
+    assert.truthy(problem_of("down_proj"):find("1 weight has a code that is not the nearest", 1,
                                                true))
     split[path .. "experts.2.up_proj.weight"] = nil
     source = model_of(split)
@@ -478,7 +478,7 @@ describe("rondo.verify", function()
     found, message, code = rondo.verify(sources.f32, folder)
     assert.same({ nil, "unsupported" }, { found, code })
     assert.truthy(message:find("'hqq' is not read", 1, true))
-    models.write(folder .. "/config.json", '{"quantization_config":{"quant_method":"fp8"}}')
+    models.write(folder .. "/config.json", '{"quantization_config":{"quant_method":"gptq"}}')
     bad(folder, "", "nothing is quantized")
     assert.error_matches(function() rondo.verify(1, folder) end, "bad argument #1 to 'verify'")
     assert.is_nil(rondo.verify(folder .. "/none", folder))

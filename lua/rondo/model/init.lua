@@ -403,7 +403,7 @@ function model.wrap(checkpoint, given)
   end
   local self = {}
   hidden[self] = {
-    records = records, others = others or {},
+    records = records, others = others or {}, described = how,
     fields = { path = given.path, folder = given.folder, config = given.config,
                quantization = method, checkpoint = checkpoint },
   }
@@ -448,6 +448,13 @@ end
 --- shared.
 function model.layer_list(self)
   return layer_list(self), tied_set(self)
+end
+
+--- What a model's configuration says of its quantization, as rondo.formats has it: { method,
+--- described, records (nil where nobody reads the method) }; empty for one that is not quantized.
+function model.quantization_of(self)
+  local own = hidden[self]
+  return { method = own.fields.quantization, described = own.described, records = own.records }
 end
 
 --- The layer that stands in exactly this tensor, or nil.

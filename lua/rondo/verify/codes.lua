@@ -13,6 +13,7 @@
 
 local core = require "rondo.core"
 local params = require "rondo.params"
+local scheme_of = require "rondo.scheme"
 local stream = require "rondo.stream"
 local tiles = require "rondo.tiles"
 
@@ -27,12 +28,16 @@ local SMALLEST_F16, SMALLEST_E4M3 = 0x1p-24, 0x1p-9
 
 -- ---- What is found ----
 
+-- By what is found: of one place, of several.
 local words = {
-  { "scale", "scales or zero points are not finite" },
-  { "value", "values are not finite" },
-  { "zero", "groups have a scale of 0, but weights that are not" },
-  { "wrapped", "zero points are 0, on which readers of this format do not agree" },
-  { "code", "weights have a code that is not the nearest" },
+  { "scale", "scale or zero point is not finite", "scales or zero points are not finite" },
+  { "value", "value is not finite", "values are not finite" },
+  { "zero", "group has a scale of 0, but weights that are not",
+    "groups have a scale of 0, but weights that are not" },
+  { "wrapped", "zero point is 0, on which readers of this format do not agree",
+    "zero points are 0, on which readers of this format do not agree" },
+  { "code", "weight has a code that is not the nearest",
+    "weights have a code that is not the nearest" },
 }
 
 -- Counts places of a kind; mask: which, place: function (row, column of the mask) -> of the matrix.
@@ -52,8 +57,9 @@ function codes.faults(found)
   for _, word in ipairs(words) do
     local one = found[word[1]]
     if one then
-      list[#list + 1] = ("%d %s (the first at row %d, column %d)"):format(one.count, word[2],
-                                                                         one.row, one.col)
+      list[#list + 1] = one.count == 1
+        and ("1 %s (at row %d, column %d)"):format(word[2], one.row, one.col)
+        or ("%d %s (the first at row %d, column %d)"):format(one.count, word[3], one.row, one.col)
     end
   end
   return list
@@ -161,6 +167,7 @@ local function check_tile(scheme, p, weight, tile, state)
   if not wide[weight.dtype] then weight = weight:to("f32") end
   weight = weight:contiguous()
   if not check_groups(scheme, p, weight, state.found) then return end
+  if p.zeros then state.middle = state.middle and p.zeros:eq(1 << scheme.bits - 1):all() end
   local whole = dequantized(scheme, p, p.codes)
   local stored, place = crop(whole, p, tile), function(i, j) return tile.row + i, tile.col + j end
   local broken = not_finite(stored)
@@ -189,7 +196,12 @@ local function tiles_of(scheme, rows, cols)
 end
 
 -- Squared error of the scheme's plain rounding: scales from the groups' ranges.
-local function plain_error(scheme, from, factor)
+-- @param middle  whether all zero points are the middle of the codes: then it is a symmetric one
+local function plain_error(scheme, from, factor, middle)
+  if middle and scheme:has_zero() then
+    scheme = scheme_of.types[scheme.type] { group_size = scheme.group_size, scale = scheme.scale,
+                                            group_dim = scheme.group_dim }
+  end
   if factor then scheme = scheme { tensor_scale = factor } end
   local sums = core.sums()
   local done, message, code = stream.quantize(from, scheme, {
@@ -201,7 +213,8 @@ end
 --- Looks at matrix number `slice` of a quantized layer.
 -- @param from   what it was made of (rondo.model.source)
 -- @param into   the layer's values (rondo.formats.stored)
--- @param state  found, sums (of core.sums), plain (the squared error of plain rounding): added to
+-- @param state  found, sums (of core.sums), plain (the squared error of plain rounding): added to;
+--               middle: false from the first zero point on that is not the middle of the codes
 -- @return true, or nil, message, code
 function codes.check(from, into, slice, state, advance)
   local scheme, factor = into.layer.scheme, nil
@@ -217,7 +230,7 @@ function codes.check(from, into, slice, state, advance)
     advance(tile.rows * tile.cols)
   end
   if next(state.found) then return true end
-  local error, message, code = plain_error(scheme, from, factor)
+  local error, message, code = plain_error(scheme, from, factor, state.middle)
   if not error then return nil, message, code end
   state.plain = state.plain + error
   return true

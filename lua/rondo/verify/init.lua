@@ -7,12 +7,15 @@
 --     of 0, unless its type has none as small; no zero point of gptq's version 1 is 0
 --   * each weight has the code nearest to it under the stored scale, see rondo.verify.codes
 --   * the root mean square error is at most LARGEST times that of the scheme's plain rounding
+-- What config.json says must be what the tensors are and what the source's says of the model
+-- (rondo.verify.configuration).
 -- So this finds codes, scales and zero points that do not belong together, wherever the scales come
 -- from: searches are not worse than plain rounding by their own objective. Codes that are not meant
 -- to be the nearest (calibrated ones) fail.
 
 local codes = require "rondo.verify.codes"
 local config_of = require "rondo.model.config"
+local configuration = require "rondo.verify.configuration"
 local core = require "rondo.core"
 local formats = require "rondo.formats"
 local linear = require("rondo.model.layer").linear
@@ -132,7 +135,7 @@ end
 -- Checks one quantized layer, `matrices` being what it was made of.
 local function check_quantized(result, layer, other, matrices, advance)
   local into, scheme = other.source, other.source.layer.scheme
-  local state = { found = {}, sums = core.sums(), plain = 0 }
+  local state = { found = {}, sums = core.sums(), plain = 0, middle = true }
   for _, matrix in ipairs(matrices) do
     local done, message, code = codes.check(matrix.from, into, matrix.slice, state, advance)
     if not done then return nil, ("%s: %s"):format(other.name, message), code end
@@ -152,6 +155,7 @@ local function check_quantized(result, layer, other, matrices, advance)
     end
   end
   for _, fault in ipairs(faults) do add_problem(result, "layer", other.name, fault) end
+  result.middle[other.name] = not scheme:has_zero() or state.middle
   result.layers[#result.layers + 1] = entry
   return true
 end
@@ -280,6 +284,15 @@ local function check_tensors(result, a, b)
   return true
 end
 
+local function check_configuration(result, a, b)
+  for _, problem in ipairs(configuration.model_problems(a.config, b.config)) do
+    add_problem(result, "configuration", "", problem)
+  end
+  for _, found in ipairs(configuration.quantization_problems(b, result.middle)) do
+    add_problem(result, "configuration", found.name, found.problem)
+  end
+end
+
 -- Adds up what was found of the layers.
 local function finish(result)
   local c, sums, weights = result.coverage, core.sums(), 0
@@ -315,7 +328,7 @@ end
 -- @param progress  function (done, total), in weights, or nil
 -- @return a table, or nil, message, code where something cannot be read or is not quantized:
 --   good      whether there are no problems
---   problems  a list of { what = "layer" or "tensor", name, problem }
+--   problems  a list of { what = "layer", "tensor" or "configuration", name, problem }
 --   layers    the quantized ones: { name, kind, shape, scheme, weights, mse, relative_error,
 --             snr_db (nil: nothing lost), plain_error: the relative error of plain rounding (nil
 --             where something is wrong already), error and norm: the sums behind relative_error }
@@ -329,13 +342,14 @@ function verify.run(a, b, progress)
   if not b then return nil, message, code end
   message = refusal(b)
   if message then return nil, message, "unsupported" end
-  local result = { layers = {}, problems = {}, seen = {}, stacks = {},
+  local result = { layers = {}, problems = {}, seen = {}, stacks = {}, middle = {},
                    coverage = { layers = 0, weights = 0, quantized_layers = 0,
                                 quantized_weights = 0 } }
   local done
   done, message, code = check_layers(result, a, b, progress)
   if done then done, message, code = check_tensors(result, a, b) end
   if not done then return nil, message, code end
+  check_configuration(result, a, b)
   return finish(result)
 end
 
