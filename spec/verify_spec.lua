@@ -339,6 +339,20 @@ describe("rondo.verify", function()
     end
   end)
 
+  -- Plain rounding with zero points has nearly no error here, without them it has some.
+  it("takes zero points that are all in the middle for none", function()
+    local asymmetric = rondo.int4 { group_size = 32, symmetric = false }
+    local plain = quantized.model({ [A] = asymmetric:quantize(weights.f32[A]):dequantize() },
+                                  "f32")
+    for _, format in ipairs { "gptq", "gptq-v2", "awq" } do
+      local folder = quantized.quantize(plain, format, { [A] = rondo.int4 { group_size = 32 } })
+      local found = assert(rondo.verify(plain, folder))
+      assert.same({}, found.problems)
+      assert.is_true(found.layers[1].relative_error > 1e-4)
+      assert.near(found.layers[1].relative_error, found.layers[1].plain_error, 1e-5)
+    end
+  end)
+
   it("says when scales explain no such error", function()
     local case = { "compressed-tensors", rondo.int8 { group_size = 32, ratio = 0.1 },
                    given = { activations = "none" } }
