@@ -257,6 +257,28 @@ describe("scales of 8-bit floats", function()
     end
   end)
 
+  it("are of the tensor where nothing says blocks, however small it is", function()
+    local function scheme_of(config, ...)
+      local opened <close> = assert(rondo.open(folder_of((float8(...)), config)))
+      return opened:layer(LAYER).source.layer.scheme
+    end
+    local function scale() return 0.5 end
+    local by_block = { num_bits = 8, type = "float", strategy = "block",
+                       block_structure = { 128, 128 } }
+    local one_block = rondo.fp8 { group_size = { 128, 128 } }
+    for _, shape in ipairs { {}, { 1 }, { 1, 1 } } do
+      for _, config in ipairs { fp8, unset, compressed(by_tensor) } do
+        assert.equal(rondo.fp8 { group_size = "tensor" },
+                     scheme_of(config, 3, 8, "weight_scale", "F32", shape, one.F32, scale))
+      end
+      assert.equal(one_block, scheme_of(compressed(by_block), 3, 8, "weight_scale", "F32", shape,
+                                        one.F32, scale))
+    end
+    assert.equal(one_block, scheme_of({ quantization_config = { quant_method = "fp8",
+      weight_block_size = { 128, 128 } } }, 3, 8, "weight_scale_inv", "F32", { 1, 1 }, one.F32,
+      scale))
+  end)
+
   it("may be one for each row, in a line or in a column", function()
     local list = {}
     for i = 1, 5 do list[i] = i / 4 end

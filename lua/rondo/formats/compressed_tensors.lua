@@ -302,6 +302,7 @@ local function bits_of(described, path, words, cols)
   return nil, ("has %d words for %d codes; 2, 4 and 8 bits are read"):format(words, cols)
 end
 
+-- The block that the configuration says, or nil.
 local function block_of(described, path)
   for _, weights in ipairs(group_weights(described, path)) do
     local block = weights.block_structure
@@ -310,7 +311,6 @@ local function block_of(described, path)
       return { block[1], block[2] }
     end
   end
-  return { 128, 128 }
 end
 
 -- What is wrong with the groups of a configuration, or nil.

@@ -97,9 +97,10 @@ end
 
 -- ---- Reading ----
 
+-- The block that the configuration says, or nil; nil, message.
 local function block_of(said)
   local block = said.weight_block_size
-  if block == nil or block == json.null then return { 128, 128 } end
+  if block == nil or block == json.null then return nil end
   local rows, cols = nil, nil
   if json.is_array(block) and #block == 2 then rows, cols = block[1], block[2] end
   if math.type(rows) ~= "integer" or math.type(cols) ~= "integer" or rows < 1 or cols < 1
@@ -143,7 +144,7 @@ end
 --- See rondo.formats.
 function fp8.open(checkpoint, said, config)
   local block, message = block_of(said)
-  if not block then return nil, message, "format" end
+  if message then return nil, message, "format" end
   return read.records(checkpoint, config, function(look, name, dtype)
     local path = readers[dtype] and read.module(name, "weight")
     if path then return path, readers[dtype](look, path, block) end

@@ -89,7 +89,7 @@ function readers.u8(words)
 end
 
 function readers.f8_e4m3(shape, look, path)
-  local size, scale, scales = read.scales(look, path, "weight_scale", shape, { 128, 128 })
+  local size, scale, scales = read.scales(look, path, "weight_scale", shape)
   if not size then return nil, scale end
   return { scheme = scheme_of.types.fp8 { group_size = size, scale = scale }, shape = shape,
            outputs = { tensors.words("weight", "codes", "f8_e4m3", shape,

@@ -135,12 +135,20 @@ local function is_matrix(shape, height, width)
   return table.concat(dims, ",") == table.concat(wanted, ",")
 end
 
+local USUAL = { 128, 128 }
+
 -- The group size that scales of that shape are for, and the width of their matrix; or nil.
-local function groups_by_shape(shape, rows, cols, block)
-  local width = shape_of.ceil_div(cols, block[2])
-  if is_matrix(shape, shape_of.ceil_div(rows, block[1]), width) then return block, width end
+local function groups_by_shape(shape, rows, cols, said)
+  local function fits(block)
+    local width = shape_of.ceil_div(cols, block[2])
+    return is_matrix(shape, shape_of.ceil_div(rows, block[1]), width) and width
+  end
+  local width = said and fits(said)
+  if width then return said, width end
   if shape_of.count(shape) == 1 then return "tensor", 1 end
   if is_matrix(shape, rows, 1) then return "row", 1 end
+  width = not said and fits(USUAL)
+  if width then return USUAL, width end
   width = shape[#shape]
   if width > 0 and cols % width == 0 and is_matrix(shape, rows, width) then
     return cols // width, width
@@ -149,7 +157,7 @@ end
 
 --- Scales that may be for a tensor, a row, a block or groups of a row, as their shape says.
 -- @param shape  of the weight
--- @param block  that of the configuration, or what is usual
+-- @param block  that of the configuration, or nil
 -- @return the scheme's group_size and scale, and the description (rondo.formats.tensors) of the
 --         scales; or nil, message
 function read.scales(look, path, part, shape, block)
@@ -161,6 +169,7 @@ function read.scales(look, path, part, shape, block)
   end
   local size, width = groups_by_shape(found, shape[1], shape[2], block)
   if not size then
+    block = block or USUAL
     return nil, ("has '%s' of the shape [%s], which fits neither the tensor, nor its rows, nor "
       .. "blocks of %dx%d, nor groups of a row"):format(part, table.concat(found, ", "), block[1],
       block[2])
