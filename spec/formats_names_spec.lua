@@ -6,6 +6,7 @@ local json = require "rondo.json"
 local models = require "spec.support.models"
 local quantized = require "spec.support.quantized"
 local rondo = require "rondo"
+local shell = require "spec.support.shell"
 
 local element = quantized.element
 
@@ -139,7 +140,7 @@ describe("layers that engines fuse", function()
       layer .. "self_attn.v_proj"
     local function schemes(rows)
       local folder = model { [q] = { rows[1], 128 }, [k] = { rows[2], 128 },
-                             [v] = { rows[3], 128 } }
+                             [v] = { rows[3], 128 }, [layer .. "mlp.down_proj"] = { 128, 128 } }
       return decided(folder, { format = "fp8", dtype = "fp8", fallback = "keep" })
     end
     local block = "fp8 128x128"
@@ -212,11 +213,13 @@ describe("the experts of a layer", function()
 
   it("stay stacked, all of them, where one tensor of them cannot be cut", function()
     local folder = model { [above .. "gate_up_proj"] = { 2, 64, 32 },
-                           [above .. "down_proj"] = { 2, 32, 32 } }
+                           [above .. "down_proj"] = { 2, 32, 32 },
+                           [layer .. "self_attn.o_proj"] = { 16, 32 } }
     local biases = { [above .. "down_proj_bias"] = rondo.randn({ 2, 32 }, 1):to "bf16" }
     assert(rondo.safetensors.save(folder .. "/model-2.safetensors", biases))
     local all = { weight_map = { [above .. "gate_up_proj"] = "model.safetensors",
                                  [above .. "down_proj"] = "model.safetensors",
+                                 [layer .. "self_attn.o_proj.weight"] = "model.safetensors",
                                  [above .. "down_proj_bias"] = "model-2.safetensors" } }
     models.write(folder .. "/model.safetensors.index.json", json.encode(all))
     for _, format in ipairs { "compressed-tensors", "gptq", "mlx" } do
@@ -468,3 +471,132 @@ for family, about in pairs(expert_families) do
     end)
   end)
 end
+
+-- ---- mlx-lm ----
+
+describe("names for mlx-lm", function()
+  local above = layer .. "mlp."
+  local function stacked(model_type, config)
+    config = config or {}
+    config.model_type = model_type
+    return model({ [above .. "experts.gate_up_proj"] = { 2, 64, 32 },
+                   [above .. "experts.down_proj"] = { 2, 32, 32 } }, config)
+  end
+
+  -- The members of mlx-lm's modules, from mlx_lm/models/FAMILY.py.
+  local modules = { qwen3_moe = "switch_mlp", mixtral = "switch_mlp", llama4 = "experts",
+                    dots1 = "experts", afmoe = "experts", gemma4_text = "experts.switch_glu",
+                    gemma4 = "experts.switch_glu" }
+
+  for model_type, name in pairs(modules) do
+    it("of stacked experts are the family's: " .. model_type, function()
+      local out = quantize(stacked(model_type), { format = "mlx", group_size = 32 })
+      local tensors = quantized.tensors(out)
+      for _, projection in ipairs { "gate_proj", "up_proj", "down_proj" } do
+        for _, part in ipairs { "weight", "scales", "biases" } do
+          local tensor = tensors[("%s%s.%s.%s"):format(above, name, projection, part)]
+          assert.truthy(tensor, projection)
+          assert.equal(2, tensor.shape[1])
+        end
+      end
+      assert.is_nil(tensors[above .. "experts.gate_up_proj"])
+    end)
+  end
+
+  it("of stacked experts are a guess for a family that nobody knows, which is said", function()
+    for model_type, warned in pairs { nobodys_moe = true, qwen3_moe = false } do
+      local code, _, err = command.run { "plan", stacked(model_type), "--format", "mlx",
+                                         "--group-size", "32" }
+      assert.equal(0, code)
+      assert.equal(warned, err:find("nobody here knows what mlx-lm calls the experts", 1, true)
+                           ~= nil, err)
+    end
+  end)
+
+  -- What mlx-lm calls what a checkpoint calls `path` once it is loaded (sanitize of the family).
+  local sanitize = {
+    llama = function(path) return path end,
+    qwen3_5 = function(path)
+      if path:find "^model%.language_model" then
+        return (path:gsub("^model%.language_model", "language_model.model"))
+      end
+      return path:find "^language_model%." and path or "language_model." .. path
+    end,
+    gemma4 = function(path)
+      return (path:gsub("^model%.language_model%.", "language_model.model."))
+    end,
+    qwen2_vl = function(path) return "language_model." .. path end,
+    gpt_neox = function(path) return (path:gsub("^gpt_neox%.layers%.", "model.h.")) end,
+    lfm2_moe = function(path) return (path:gsub("%.w2$", ".down_proj")) end,
+  }
+  local stems = { llama = "model.layers.0.", qwen3_5 = "model.language_model.layers.0.",
+                  gemma4 = "model.language_model.layers.0.", qwen2_vl = "model.layers.0.",
+                  gpt_neox = "gpt_neox.layers.0.", lfm2_moe = "model.layers.0." }
+  for model_type, stem in pairs(stems) do
+    it("of overrides are those that it looks for: " .. model_type, function()
+      local a, b = stem .. "mlp.w2", stem .. "mlp.o_proj"
+      local config = { model_type = model_type }
+      if model_type == "qwen3_5" or model_type == "gemma4" then
+        config.text_config = { num_hidden_layers = 1 }
+      elseif model_type == "qwen2_vl" then
+        config.vision_config = { depth = 1 }
+      end
+      local folder = model({ [a] = { 32, 32 }, [b] = { 32, 32 }, [stem .. "mlp.k"] = { 32, 32 } },
+                           config)
+      local said = quantized.json(quantize(folder, { format = "mlx", recipe = rondo.recipe {
+        { "*w2*", rondo.int8 { group_size = 32 } },
+        otherwise = rondo.int4 { group_size = 32 } } })).quantization
+      local function bits(path) return (said[sanitize[model_type](path)] or said).bits end
+      assert.same({ 8, 4 }, { bits(a), bits(b) })
+    end)
+  end
+
+  it("that no override can name are warned of", function()
+    local path = layer .. "self_attn.qkv_proj"
+    local folder = model({ [path] = { 96, 32 } }, { model_type = "hunyuan" })
+    local code, _, err = command.run { "plan", folder, "--format", "mlx", "--group-size", "32" }
+    assert.equal(0, code)
+    assert.truthy(err:find("mlx-lm cuts qkv_proj of hunyuan while it loads them", 1, true), err)
+  end)
+end)
+
+describe("experts of a checkpoint of mlx-lm", function()
+  local int4 = rondo.int4 { group_size = 32 }
+  local families = {
+    { "qwen3_moe", "mlp", { "gate_proj", "up_proj", "down_proj" } },
+    { "mixtral", "block_sparse_moe", { "w1", "w3", "w2" } },
+    { "llama4", "feed_forward", { "gate_proj", "up_proj", "down_proj" } },
+    { "gemma4_text", "mlp", { "gate_proj", "up_proj", "down_proj" } },
+    { "lfm2_moe", "feed_forward", { "w1", "w3", "w2" } },
+  }
+  for _, family in ipairs(families) do
+    local model_type, block, projections = table.unpack(family)
+    it("get their own names where they are split: " .. model_type, function()
+      local experts = ("%s%s.experts."):format(layer, block)
+      local turned = model_type == "llama4"
+      local source = quantize(model({
+        [experts .. "gate_up_proj"] = turned and { 2, 32, 128 } or { 2, 128, 32 },
+        [experts .. "down_proj"] = turned and { 2, 64, 32 } or { 2, 32, 64 },
+      }, { model_type = model_type, hidden_size = 32 }),
+                              { format = "mlx", group_size = 32 })
+      local opened = assert(rondo.open(source))
+      local out = quantize(source, { format = "compressed-tensors", recipe = rondo.recipe {
+        { "layers.*", int4 }, otherwise = rondo.keep } })
+      local result = assert(rondo.open(out))
+      for i, projection in ipairs { "gate_proj", "up_proj", "down_proj" } do
+        local stack
+        for name, found in opened:layers() do
+          if name:find(projection, 1, true) then stack = found end
+        end
+        for expert = 0, 1 do
+          local path = ("%s%d.%s"):format(experts, expert, projections[i])
+          local values = assert(result:layer(path)):dequantize()
+          local want = int4 { scale = "bf16" }:quantize(stack:dequantize()[expert + 1])
+          assert.is_true(values:eq(want:dequantize()):all(), path)
+        end
+      end
+      local text = shell.read_file(out .. "/model.safetensors")
+      assert.equal("pt", json.decode(text:sub(9, 8 + ("<I8"):unpack(text))).__metadata__.format)
+    end)
+  end
+end)

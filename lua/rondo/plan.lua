@@ -102,7 +102,7 @@ end
 local function about_layer(made, name, what, shape, dtype)
   local path = layers_of.path(made.list, name)
   return { name = name, path = path, kind = what.kind, dtype = dtype, shape = shape,
-           transposed = what.transposed, options = made.options, interleaved = made.interleaved,
+           transposed = what.transposed, options = made.options, types = made.types,
            biased = what.kind == "expert" and made.model.checkpoint:has(path .. "_bias"),
            has_below = function(piece) return has_below(made, path, piece) end }
 end
@@ -764,7 +764,7 @@ function new(model, o)
   local list, tied = model_of().layer_list(model)
   return { model = model, options = o, list = list, tied = tied, names = model.names,
            format = formats.get(o.format),
-           interleaved = config_of.set(model.config, "model_type").gpt_oss or false,
+           types = config_of.set(model.config, "model_type"),
            group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
            measures = {}, measure_count = 0, left_out = {} }
 end
@@ -779,7 +779,7 @@ end
 -- What a user should know, though it stops nothing.
 local function remark(made)
   local model = made.model
-  local of_format = made.format.remark and made.format.remark(plan.layers(made))
+  local of_format = made.format.remark and made.format.remark(plan.layers(made), made)
   if of_format then warn(("%s: %s"):format(made.format.name, of_format)) end
   if made.totals.quantized == 0 and made.totals.fallbacks > 0 then
     local count = text_table.count(made.totals.fallbacks, "tensor")

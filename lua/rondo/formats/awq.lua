@@ -15,7 +15,7 @@ local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 local text = require "rondo.model.text"
 
-local awq = { name = "awq", experts = "split" }
+local awq = { name = "awq", experts = "split", metadata = "pt" }
 
 local ORDER = { 0, 2, 4, 6, 1, 3, 5, 7 } -- the output whose code each field of a word holds
 

@@ -19,7 +19,7 @@ local tensors = require "rondo.formats.tensors"
 
 local ceil_div = shape_of.ceil_div
 
-local bitsandbytes = { name = "bitsandbytes", experts = "split" }
+local bitsandbytes = { name = "bitsandbytes", experts = "split", metadata = "pt" }
 
 local NESTED = 256 -- blocks that share a number where absmax is quantized in turn
 

@@ -22,7 +22,7 @@ local tensors = require "rondo.formats.tensors"
 
 local ceil_div = shape_of.ceil_div
 
-local compressed = { name = "compressed-tensors", experts = "split" }
+local compressed = { name = "compressed-tensors", experts = "split", metadata = "pt" }
 
 -- ---- What a layer is stored in ----
 

@@ -9,15 +9,15 @@
 -- Layout and configuration: deepseek-ai/DeepSeek-V3.
 
 local json = require "rondo.json"
+local names = require "rondo.formats.names"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
-local names = require "rondo.formats.names"
 local shape_of = require "rondo.shape"
 local tensors = require "rondo.formats.tensors"
 
 local ceil_div = shape_of.ceil_div
 
-local fp8 = { name = "fp8", experts = "split" }
+local fp8 = { name = "fp8", experts = "split", metadata = "pt" }
 
 -- ---- What a layer is stored in ----
 

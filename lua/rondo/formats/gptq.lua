@@ -174,7 +174,7 @@ end
 local function format_of(version)
   return {
     name = version == 1 and "gptq" or "gptq-v2",
-    experts = "split",
+    experts = "split", metadata = "pt",
     fit = fit_for(version),
     outputs = function(about, scheme) return outputs_of(scheme, about.shape, version, true) end,
     remark = function(layers)

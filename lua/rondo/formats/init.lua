@@ -7,8 +7,8 @@
 --             about: { name, path, kind, dtype, shape, transposed, options, has_below }: the
 --             layer's weight; options: those of rondo.plan; has_below(): whether engines put
 --             another layer below it in one matrix. For formats.fit and formats.outputs, too,
---             interleaved: whether gate and up projections in one tensor have their rows in turn;
---             biased: whether experts in one tensor have biases in another
+--             types: the model's types, a set; biased: whether experts in one tensor have biases
+--             in another
 --   outputs(about, scheme) -> descriptions (rondo.formats.tensors) of the tensors it is stored in
 --   experts   what becomes of experts that are stacked in one tensor: "split" or "stack", see
 --             rondo.formats.pieces; fit and outputs get what these are then. Without it they are
@@ -17,7 +17,7 @@
 --   bias(scheme)  the dtype of a quantized layer's bias; without it biases stay as they are
 --   check(layers) -> nil, or what is wrong with the layers taken together; layers: the iterator
 --             plan.layers
---   remark(layers) -> nil, or what a user should know of them, for a warning
+--   remark(layers, plan) -> nil, or what a user should know of them, for a warning
 --   metadata  what the files' __metadata__ call the format, where it is not the source's or "pt"
 --   config(plan) -> list of { key, value }: members of config.json; value: for rondo.json, or a
 --             function (margin, emit) that writes it

@@ -11,6 +11,7 @@
 -- Layout and configuration: ml-explore/mlx and mlx-lm.
 
 local json = require "rondo.json"
+local mlx_names = require "rondo.formats.mlx_names"
 local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
@@ -114,17 +115,35 @@ local function fields_of(scheme)
            { "mode", mode_of(scheme) } }
 end
 
--- Most layers' scheme, and that of each that has another. What a layer's entry leaves out would be
--- the mode's default, so it says all.
+-- Whether a model has parts beside its language model.
+local function has_parts(config)
+  return type(config) == "table" and (type(config.text_config) == "table"
+                                      or type(config.vision_config) == "table")
+end
+
+-- Most layers' scheme, and that of each that has another, under each name that mlx-lm may look for.
+-- What a layer's entry leaves out would be the mode's default, so it says all.
 local function described(made)
-  local most = read.most_common(made)
+  local most, parts = read.most_common(made), has_parts(made.model.config)
   local fields = fields_of(most or scheme_of.types.int4 { group_size = 64 })
   for path, layer in require("rondo.plan").layers(made) do
-    if layer.scheme ~= most then
-      fields[#fields + 1] = { path, json.object(fields_of(layer.scheme)) }
+    for _, name in ipairs(layer.scheme ~= most and mlx_names.of(path, made.types, parts) or {}) do
+      fields[#fields + 1] = { name, json.object(fields_of(layer.scheme)) }
     end
   end
   return json.object(fields)
+end
+
+--- What of the names is a guess, or will not be found.
+function mlx.remark(layers, made)
+  for path, layer in layers do
+    local lost = mlx_names.lost(path, made.types)
+    if lost then return ("%s: %s is not read there as it is"):format(lost, path) end
+    if layer.kind == "expert" and not mlx_names.is_known(made.types) then
+      return ("nobody here knows what mlx-lm calls the experts of such a model; they are named %s")
+        :format(path)
+    end
+  end
 end
 
 --- mlx-lm reads `quantization`; `quantization_config` is for the hub.

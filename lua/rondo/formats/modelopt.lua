@@ -8,12 +8,12 @@
 
 local core = require "rondo.core"
 local json = require "rondo.json"
-local read = require "rondo.formats.read"
 local names = require "rondo.formats.names"
+local read = require "rondo.formats.read"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 
-local modelopt = { name = "modelopt", experts = "split" }
+local modelopt = { name = "modelopt", experts = "split", metadata = "pt" }
 
 -- ---- What a layer is stored in ----
 

@@ -1,43 +1,76 @@
 -- formats.pieces: the matrices that a layer is stored as. Most layers are one, or one for each
 -- expert in a tensor of its own. Experts that a model holds stacked in tensors of rank 3 are cut as
 -- engines want them: split into a layer for each expert and projection ("split"), or one for each
--- projection, the experts still stacked ("stack", mlx-lm's switch_mlp).
+-- projection, the experts still stacked ("stack", as mlx-lm has them).
 --
--- A piece is { tail, drop, shape, first, count, row, rows, turned, below }: what stands in its path
--- in place of the last `drop` segments of the layer's (nil: it has the layer's path); its shape in
--- the output; matrices first .. first+count-1 (from 1) of the source, of which it has rows row+1 ..
--- row+rows of the output channels; turned: they are stored [in, out]; below: engines put the next
--- projection below it.
+-- A piece is { path, shape, first, count, row, rows, turned, below }: its path in the output (nil:
+-- that of the layer) and its shape there; matrices first .. first+count-1 (from 1) of the source,
+-- of which it has rows row+1 .. row+rows of the output channels; turned: they are stored [in, out];
+-- below: engines put the next projection below it.
 
+local mlx_names = require "rondo.formats.mlx_names"
 local source = require "rondo.model.source"
 
 local pieces = {}
 
 -- The projections in a tensor of stacked experts, one below the other, by the last segment of its
--- path; as mlx-lm calls them.
+-- path.
 local projections = {
   gate_up_proj = { "gate_proj", "up_proj" }, gate_proj = { "gate_proj" }, up_proj = { "up_proj" },
   down_proj = { "down_proj" }, w1 = { "w1" }, w2 = { "w2" }, w3 = { "w3" },
 }
-local mlx_names = { w1 = "gate_proj", w2 = "down_proj", w3 = "up_proj" }
 
--- Experts of the output's layers, cut from a tensor of `experts` matrices of [rows, cols].
-local function cut(how, names, experts, rows, cols, turned)
-  local list, height = {}, rows // #names
+-- What mlx-lm calls projections, and what they are called beside a Mixtral's: by families that keep
+-- experts in block_sparse_moe, and by LFM2.
+local llamas = { w1 = "gate_proj", w2 = "down_proj", w3 = "up_proj" }
+local mixtrals = { gate_proj = "w1", down_proj = "w2", up_proj = "w3" }
+
+local containers = { experts = true, switch_mlp = true, switch_glu = true }
+
+-- The path of the layer that all experts of a layer are in, the name of the module that holds them
+-- and the leaf: "P", "experts", "w1" of "P.experts.w1" and "P.experts.switch_glu.gate_proj".
+local function place_of(path)
+  local above, container, leaf = path:match "^(.-)%.?([^.]*)%.([^.]*)$"
+  if not above then return "", "", path end
+  if container == "switch_glu" then above = above:gsub("%.?experts$", "") end
+  return above, container, leaf
+end
+
+-- The path of projection `name` of all experts, for mlx-lm; nil where nobody knows it.
+local function stack_path(about, above, container, name)
+  name = llamas[name] or name
+  if container == "moe" then return above .. ".mlp.switch_mlp." .. name end -- Step-3.5
+  if not containers[container] then return nil end
+  return (above == "" and "" or above .. ".") .. mlx_names.container(about.types) .. "." .. name
+end
+
+-- The path of that projection of expert `number`, for engines that have a layer for each.
+local function expert_path(about, above, container, name, number)
+  if not containers[container] then return nil end
+  local mixtral = above:find "block_sparse_moe$" or about.types.lfm2_moe
+  if mixtral and mlx_names.stacks[container] then name = mixtrals[name] or name end
+  return ("%sexperts.%d.%s"):format(above == "" and "" or above .. ".", number, name)
+end
+
+-- Experts of the output's layers, cut from a tensor of `experts` matrices of [rows, cols]; nil
+-- where nobody knows what to call them.
+local function cut(how, about, names, experts, rows, cols)
+  local list, height, turned = {}, rows // #names, about.transposed
+  local above, container = place_of(about.path)
+  local function add(path, shape, i, first, count)
+    list[#list + 1] = path and { path = path, shape = shape, first = first, count = count,
+                                 row = (i - 1) * height, rows = height, turned = turned,
+                                 below = i < #names }
+  end
   for i, name in ipairs(names) do
-    local row, below = (i - 1) * height, i < #names
     if how == "stack" then
-      list[#list + 1] = { tail = "switch_mlp." .. (mlx_names[name] or name), drop = 2,
-                          shape = { experts, height, cols }, first = 1, count = experts,
-                          row = row, rows = height, turned = turned, below = below }
+      add(stack_path(about, above, container, name), { experts, height, cols }, i, 1, experts)
     end
     for number = 1, how == "split" and experts or 0 do
-      list[#list + 1] = { tail = ("%d.%s"):format(number - 1, name), drop = 1,
-                          shape = { height, cols }, first = number, count = 1, row = row,
-                          rows = height, turned = turned, below = below }
+      add(expert_path(about, above, container, name, number - 1), { height, cols }, i, number, 1)
     end
   end
-  return list
+  return #list > 0 and list or nil
 end
 
 local function whole(about)
@@ -51,10 +84,11 @@ function pieces.of(format, about)
   local shape, how = about.shape, format.experts
   if not how or #shape ~= 3 then return whole(about) end
   if about.biased then return nil, "the biases of its experts are stacked in a tensor" end
-  local names = projections[about.path:match "[^.]*$"]
+  local names = projections[select(3, place_of(about.path))]
+  local unknown = ("nobody knows what to call the experts in '%s' one by one"):format(about.path)
   if not names then
-    return nil, ("nobody knows what to call the experts in '%s' one by one"):format(about.path)
-  elseif about.interleaved and #names > 1 then
+    return nil, unknown
+  elseif about.types.gpt_oss and #names > 1 then
     return nil, "the rows of its gate and up projections are interleaved"
   end
   local rows, cols = shape[2], shape[3]
@@ -62,23 +96,22 @@ function pieces.of(format, about)
   if rows % #names ~= 0 then
     return nil, ("its %d outputs are no %d projections"):format(rows, #names)
   end
-  return cut(how, names, shape[1], rows, cols, about.transposed)
+  local list = cut(how, about, names, shape[1], rows, cols)
+  if not list then return nil, unknown end
+  return list
 end
 
 --- The path of a piece of the layer of that path.
 function pieces.path(path, piece)
-  if not piece.tail then return path end
-  local above = path
-  for _ = 1, piece.drop do above = above:match "^(.*)%.[^.]*$" or "" end
-  return above == "" and piece.tail or above .. "." .. piece.tail
+  return piece.path or path
 end
 
 --- Where an expert that is a layer of its own stands when experts are stacked: the path of the
 --- stack, and its number there; or nil.
-function pieces.stack_of(path)
+function pieces.stack_of(path, types)
   local above, number, name = path:match "^(.*)%.experts%.(%d+)%.([^.]*)$"
   if not projections[name] then return nil end
-  return above .. ".switch_mlp." .. (mlx_names[name] or name), tonumber(number) + 1
+  return stack_path({ types = types }, above, "experts", name), tonumber(number) + 1
 end
 
 --- Matrix number `index` of a piece, as a source (rondo.model.source) of its own.

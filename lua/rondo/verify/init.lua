@@ -53,7 +53,7 @@ local function cut_matrices(layer, about, how, quantized)
   local found = {}
   for _, piece in ipairs(pieces.of({ experts = how }, about) or {}) do
     local path = pieces.path(layer.name, piece)
-    if not piece.tail or not quantized[path] then return nil end
+    if not piece.path or not quantized[path] then return nil end
     for index = 1, piece.count do
       found[#found + 1] = { path = path, slice = index, shape = piece.shape,
                             from = pieces.source(layer.source, piece, index) }
@@ -65,9 +65,9 @@ end
 -- The matrices of a source's layer and where they are in the quantized checkpoint, a list of
 -- { path, slice, shape (of what has that path), from }; nil where they are not there. Experts that
 -- the source has in one tensor may have been cut (rondo.formats.pieces).
-local function matrices_of(layer, quantized, interleaved)
+local function matrices_of(layer, quantized, types)
   local about = { path = layer.name, shape = layer.shape, transposed = layer.transposed,
-                  interleaved = interleaved }
+                  types = types }
   for _, how in ipairs(layer.stacked and { "split", "stack" } or {}) do
     local found = cut_matrices(layer, about, how, quantized)
     if found then return found end
@@ -83,8 +83,8 @@ end
 
 -- Adds a layer of the source to those that are one stack in the quantized checkpoint, by its path:
 -- { layer = the first of them, and matrices as above }. Whether it belongs there.
-local function gather(stacks, layer, quantized)
-  local path, number = pieces.stack_of(layer.name)
+local function gather(stacks, layer, quantized, types)
+  local path, number = pieces.stack_of(layer.name, types)
   if not quantized[path] then return false end
   stacks[path] = stacks[path] or { layer = layer }
   table.insert(stacks[path], { path = path, slice = number, from = layer.source })
@@ -176,10 +176,10 @@ local function check_matrices(result, layer, quantized, list, advance)
   return check_quantized(result, layer, other, list, advance)
 end
 
-local function check_layer(result, layer, quantized, interleaved, advance)
-  local matrices = matrices_of(layer, quantized, interleaved)
+local function check_layer(result, layer, quantized, types, advance)
+  local matrices = matrices_of(layer, quantized, types)
   if not matrices then
-    if not gather(result.stacks, layer, quantized) then
+    if not gather(result.stacks, layer, quantized, types) then
       add_problem(result, "layer", layer.name, "is missing")
     end
     return true
@@ -239,7 +239,7 @@ end
 local function check_layers(result, a, b, progress)
   local _, list = layers_of(a)
   local quantized, others = layers_of(b)
-  local interleaved = config_of.set(a.config, "model_type").gpt_oss or false
+  local types = config_of.set(a.config, "model_type")
   local done, total = 0, 0
   for _, layer in ipairs(list) do total = total + shape_of.count(layer.shape) end
   local function advance(count)
@@ -247,7 +247,7 @@ local function check_layers(result, a, b, progress)
     if progress then progress(math.min(done, total), total) end
   end
   for _, layer in ipairs(list) do
-    local good, message, code = check_layer(result, layer, quantized, interleaved, advance)
+    local good, message, code = check_layer(result, layer, quantized, types, advance)
     if not good then return nil, message, code end
     if linear[layer.kind] then
       result.coverage.layers = result.coverage.layers + 1
