@@ -204,8 +204,10 @@ function quantized:error(weight) end
 ---For each tensor: name, shape, dtype, action, rule, scheme, bits, bytes_before, bytes_after.
 ---@field rows table[]
 ---@field files table[] for each output file: { name, size }
----Tensors, quantized, fallbacks, weights, bits, bytes_before, bytes_after, tensor_bytes.
+---Tensors, quantized, fallbacks, dequantized, weights, bits, bytes_before, bytes_after,
+---tensor_bytes.
 ---@field totals table
+---@field notes string[] what a policy says of its choice
 
 ---What was done to every layer, and how large the errors are; also rondo-report.json of the output.
 ---@class rondo.report
@@ -216,10 +218,12 @@ function quantized:error(weight) end
 ---For each layer: name, tensor, shape, dtype, scheme, bits, group_size, group_dim, clip_ratio, mse,
 ---relative_error, snr_db, bytes_before, bytes_after.
 ---@field layers table[]
----Layers, tensors, weights, bits_per_weight, bytes_before, bytes_after, mse, relative_error,
----snr_db.
+---Layers, tensors, dequantized, weights, bits_per_weight, bytes_before, bytes_after, mse,
+---relative_error, snr_db.
 ---@field totals table
----@field fallbacks table[] { tensor, rule } of what the format has no place for as rules want it
+---{ tensor, rule, reason } of what the format has no place for as rules want it.
+---@field fallbacks table[]
+---@field notes string[] what a policy says of its choice
 ---@field left_out table[] { part, tensors }: scales of activations and caches in a quantized source
 ---@field copied_files string[] files of the model's folder that went along
 ---@field left_files string[] those that did not

@@ -213,6 +213,60 @@ describe("a budget", function()
     assert.equal("budget", found["layers.1.a_proj.weight"].rule)
   end)
 
+  it("leaves out what the format has no place for, layer by layer, and says so", function()
+    local three, four = int3 { group_size = 32 }, int4 { group_size = 32 }
+    local eight = int8 { group_size = 128 } -- divides few rows
+    local recipe = rondo.recipe {
+      { "*_proj.weight", four }, otherwise = rondo.keep, fallback = rondo.keep,
+      policy = rondo.policy.budget { bits = 9, choices = { three, four, eight, int8 } } }
+    local model, out = mixed(), models.temporary() .. "/out"
+    local made = assert(rondo.plan(model, { recipe = recipe, format = "compressed-tensors" }))
+    assert.equal(0, made.totals.fallbacks)
+    local layers = made.totals.quantized
+    assert.equal(2, #made.notes)
+    assert.equal(("budget: %s is left out for %d layers: integers of compressed-tensors have 2, 4 "
+      .. "or 8 bits, not 3"):format(tostring(three), layers), made.notes[1])
+    assert.truthy(made.notes[2]:find("are no multiple of the group size 128", 1, true))
+    local report = assert(rondo.quantize(model, out, { recipe = recipe,
+                                                       format = "compressed-tensors" }))
+    assert.same(made.notes, report.notes)
+    for _, note in ipairs(made.notes) do
+      assert.truthy(tostring(made):find(note, 1, true), tostring(made))
+      assert.truthy(tostring(report):find(note, 1, true), tostring(report))
+    end
+    local file = assert(require("rondo.json").decode(
+      require("spec.support.shell").read_file(out .. "/rondo-report.json")))
+    assert.same(made.notes, file.notes)
+    local _, message = pcall(rondo.plan, model, { format = "compressed-tensors",
+      recipe = rondo.recipe { { "*_proj.weight", four }, fallback = rondo.keep,
+        otherwise = rondo.keep, policy = rondo.policy.budget { bits = 3.5, choices = { three,
+                                                                                      int8 } } } })
+    assert.matches("3.5 bits cannot be met: .*; budget: .*int3.* is left out for 3 layers", message)
+  end)
+
+  it("measures a layer as the format stores it", function()
+    local model, measured = mixed(), {}
+    local function solved(format, choices_of)
+      local recipe = rondo.recipe { { "*_proj.weight", int4 }, otherwise = rondo.keep,
+        policy = function(plan)
+          for _, entry in ipairs(plan.layers) do
+            local fit = assert(plan.fit(entry, choices_of))
+            measured[format] = (measured[format] or 0) + entry.layer:loss(fit)
+            entry.scheme = choices_of
+          end
+        end }
+      local report = assert(rondo.quantize(model, models.temporary() .. "/out",
+                                           { recipe = recipe, format = format }))
+      local sum = 0
+      for _, layer in ipairs(report.layers) do sum = sum + layer.relative_error end
+      return sum
+    end
+    for _, format in ipairs { "mlx", "compressed-tensors" } do
+      assert.is_true(math.abs(solved(format, int4 { group_size = 32 }) - measured[format]) < 1e-12)
+    end
+    assert.is_true(measured.mlx ~= measured["compressed-tensors"])
+  end)
+
   it("says what cannot be", function()
     for text, given in pairs {
       ["either bits or bytes is needed"] = { choices = choices },

@@ -135,8 +135,14 @@ describe("a layer that a format has no place for", function()
     assert.equal(0, code)
     assert.truthy(text:find("compressed-tensors has no place for 1 tensor", 1, true), text)
     local report = assert(json.decode(shell.read_file(out .. "/rondo-report.json")))
-    assert.same({ { tensor = odd .. ".weight", rule = "linear layer (keep instead: 44 inputs "
-      .. "are no multiple of the group size 32)" } }, report.fallbacks)
+    local reason = "44 inputs are no multiple of the group size 32"
+    assert.truthy(text:find("as their rules want them\n  1 tensor: " .. reason .. "\n", 1, true),
+                  text)
+    assert.same({ { tensor = odd .. ".weight", reason = reason,
+                    rule = "linear layer (keep instead: " .. reason .. ")" } }, report.fallbacks)
+    local again = assert(rondo.quantize(folder, out, { format = "compressed-tensors",
+                                                       fallback = "keep", overwrite = true }))
+    assert.same(report.fallbacks, again.fallbacks)
     local config = assert(json.decode(shell.read_file(out .. "/config.json")))
     assert.same({ "lm_head", odd }, config.quantization_config.ignore)
   end)
@@ -155,17 +161,66 @@ describe("a layer that a format has no place for", function()
 end)
 
 describe("a format that has no place for any layer", function()
-  it("leaves the configuration alone and warns of the reason", function()
+  it("is an error with all reasons and no output, whatever the fallback", function()
     local out = models.temporary() .. "/out"
-    local code, text, err = command.run { "quantize", folder, out, "--format", "awq", "--bits",
-                                          "8", "--fallback", "keep" }
-    assert.equal(0, code)
-    assert.truthy(err:find("nothing is quantized: awq has no place for any of 2 tensors", 1, true),
-                  err)
-    assert.truthy(text:find("nothing quantized", 1, true))
-    local config = assert(json.decode(shell.read_file(out .. "/config.json")))
-    assert.is_nil(config.quantization_config)
-    assert.is_nil(rondo.open(out).quantization)
+    for _, name in ipairs { "plan", "quantize" } do
+      local args = { name, folder, "--format", "compressed-tensors", "--group-size", "128",
+                     "--fallback", "keep" }
+      if name == "quantize" then table.insert(args, 3, out) end
+      local code, text, err = command.run(args)
+      assert.same({ 2, "" }, { code, text })
+      for _, said in ipairs {
+        "nothing would be quantized: compressed-tensors has no place for any of 2 tensors",
+        "(1 tensor: 44 inputs are no multiple of the group size 128; 1 tensor: 64 inputs" } do
+        assert.truthy(err:find(said, 1, true), err)
+      end
+      assert.is_nil(require("lfs").attributes(out))
+    end
+  end)
+
+  it("is none where a recipe keeps every layer by itself", function()
+    assert.equal(0, assert(rondo.plan(model, { recipe = rondo.recipe { otherwise = rondo.keep },
+                                               format = "compressed-tensors" })).totals.quantized)
+  end)
+end)
+
+describe("layers of a quantized source that are kept", function()
+  local source = models.temporary() .. "/out"
+  assert(rondo.quantize(model, source, { format = "compressed-tensors", recipe = recipe {},
+                                         fallback = rondo.int8 }))
+  local opened = assert(rondo.open(source))
+  local warnings = {}
+
+  before_each(function()
+    warnings = {}
+    stub(_G, "warn", function(text) warnings[#warnings + 1] = text end)
+  end)
+  after_each(function() _G.warn:revert() end)
+
+  it("are dequantized, which plan, report and the command say", function()
+    local made = assert(rondo.plan(opened, { format = "gptq", scheme = "sym", fallback = "keep" }))
+    local row = rows(made)[odd .. ".weight_packed"] or rows(made)[odd .. ".weight"]
+    assert.equal("dequantize", row.action)
+    assert.equal(1, made.totals.dequantized)
+    local said = ("1 layer dequantized, not quantized again: %s become 1.41 kB"):format(
+      require("rondo.sizes").show(row.bytes_before))
+    assert.truthy(tostring(made):find(said, 1, true), tostring(made))
+    local report = assert(rondo.quantize(opened, models.temporary() .. "/out",
+                                         { format = "gptq", scheme = "sym", fallback = "keep" }))
+    assert.truthy(tostring(report):find(said, 1, true), tostring(report))
+    assert.equal(1, report.totals.dequantized)
+  end)
+
+  it("may be all of them: that is no run in vain", function()
+    local out = models.temporary() .. "/out"
+    local report = assert(rondo.quantize(opened, out, { exclude = { "*" } }))
+    assert.same({}, warnings)
+    assert.equal(2, report.totals.dequantized)
+    assert.truthy(tostring(report):find("nothing quantized: 5 tensors copied, 2 dequantized", 1,
+                                        true), tostring(report))
+    local plain = assert(rondo.open(out))
+    assert.is_nil(plain.quantization)
+    assert.is_true(plain[good .. ".weight"]:eq(opened:layer(good).weight:to "bf16"):all())
   end)
 end)
 

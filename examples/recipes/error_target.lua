@@ -12,15 +12,19 @@ local ladder = {
   rondo.int4 { group_size = 32, symmetric = false }, rondo.int6 { group_size = 128 }, rondo.int8,
 }
 
-local function worst_loss(unit, scheme)
+-- What the format has no place for loses all.
+local function worst_loss(plan, unit, scheme)
   local worst = 0
-  for _, entry in ipairs(unit) do worst = math.max(worst, entry.layer:loss(scheme)) end
+  for _, entry in ipairs(unit) do
+    local fit = plan.fit(entry, scheme)
+    worst = math.max(worst, fit and entry.layer:loss(fit) or math.huge)
+  end
   return worst
 end
 
-local function first_good(unit, target)
+local function first_good(plan, unit, target)
   for _, scheme in ipairs(ladder) do
-    if worst_loss(unit, scheme) <= target then return scheme end
+    if worst_loss(plan, unit, scheme) <= target then return scheme end
   end
   return rondo.keep
 end
@@ -33,7 +37,7 @@ return rondo.recipe {
       w4,
       policy = function(plan)
         for _, unit in ipairs(plan.units) do
-          local scheme = first_good(unit, o.error)
+          local scheme = first_good(plan, unit, o.error)
           for _, entry in ipairs(unit) do entry.scheme, entry.text = scheme, "error target" end
         end
       end,

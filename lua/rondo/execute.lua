@@ -164,7 +164,7 @@ function execute.job(job, checkpoint, keep, put, put_bytes, tick)
   if job.action == "quantize" then
     return execute.quantize(job, keep, put, put_bytes, tick)
   end
-  if job.action == "cast" then return execute.cast(job, put) end
+  if job.action == "cast" or job.action == "dequantize" then return execute.cast(job, put) end
   return execute.copy(job, checkpoint, put_bytes)
 end
 

@@ -362,6 +362,15 @@ local function for_policy(made, entries)
     local chosen = size_decision(entry.name, entry.what, scheme, "policy")
     return measure(trial_of_sizes, chosen, entry.name).bytes_after
   end
+  local function fit(entry, scheme)
+    local dtype, shape = weight_of(made, entry.name)
+    local about = about_layer(trial_of_sizes, entry.name, entry.what, shape, dtype)
+    local found, why = place(trial_of_sizes, about, scheme)
+    if not found and #made.options.fallback == 0 then
+      refuse("policy", entry.name, entry.text, scheme, why .. NO_FALLBACK)
+    end
+    return found, why
+  end
   local function total()
     local trial, make = trial_of(made)
     trial.decisions = table.move(plain, 1, #plain, 1, {})
@@ -373,8 +382,9 @@ local function for_policy(made, entries)
     if not done then error(message, 0) end
     return done.totals.bytes_after
   end
-  return { layers = entries, units = decide.units(made, entries, made.fused), bytes = bytes,
-           total = total }
+  return { layers = entries, units = decide.units(made, entries, made.fused), fit = fit,
+           bytes = bytes, total = total, fallback = made.options.fallback,
+           note = function(text) table.insert(made.notes, text) end }
 end
 
 local function decide_all(made, where)
@@ -495,7 +505,11 @@ local function make_shards(made)
     outputs = outputs + #m.outputs
     t.tensor_bytes = t.tensor_bytes + m.bytes_before
     if made.decisions[i].fallback then t.fallbacks = t.fallbacks + 1 end
-    if m.action == "quantize" then
+    if m.action == "dequantize" then
+      t.dequantized = t.dequantized + 1
+      t.dequantized_before = t.dequantized_before + m.bytes_before
+      t.dequantized_after = t.dequantized_after + m.bytes_after
+    elseif m.action == "quantize" then
       t.quantized, t.weights = t.quantized + 1, t.weights + m.weights
       t.quantized_bytes = t.quantized_bytes + m.bytes_after
     end
@@ -704,6 +718,59 @@ function plan.left_out(made)
   return "left out with the source's quantization: " .. table.concat(counts, ", ")
 end
 
+local MOST_REASONS = 8 -- shown
+
+--- Why rules do not get what they ask for, as lines: the most frequent reasons, and for how many
+--- tensors each is.
+-- @param reasons  a list with the reason of each tensor
+function plan.reasons(reasons)
+  local lines, counts, order = {}, {}, {}
+  for _, reason in ipairs(reasons) do
+    if not counts[reason] then counts[reason], order[#order + 1] = 0, reason end
+    counts[reason] = counts[reason] + 1
+  end
+  table.sort(order, function(a, b)
+    if counts[a] ~= counts[b] then return counts[a] > counts[b] end
+    return a < b
+  end)
+  for i = 1, math.min(#order, MOST_REASONS) do
+    lines[i] = ("%s: %s"):format(text_table.count(counts[order[i]], "tensor"),
+                                 text_table.printable(order[i]))
+  end
+  if #order > MOST_REASONS then
+    lines[#lines + 1] = text_table.count(#order - MOST_REASONS, "other reason")
+  end
+  return lines
+end
+
+-- The reason of each tensor that does not get what its rule wants.
+local function reasons_of(made)
+  local reasons = {}
+  for _, chosen in ipairs(made.decisions) do
+    if chosen.fallback then reasons[#reasons + 1] = chosen.fallback.reason end
+  end
+  return reasons
+end
+
+--- What a user should know of the way to an output, as lines for plan and report.
+-- @param reasons  as for plan.reasons
+-- @param totals   of a plan: dequantized, dequantized_before, dequantized_after
+-- @param notes    what a policy says
+function plan.remarks(format, reasons, totals, notes)
+  local lines = {}
+  if #reasons > 0 then
+    lines[1] = ("fallbacks: %s has no place for %s as their rules want them"):format(format,
+      text_table.count(#reasons, "tensor"))
+    for _, line in ipairs(plan.reasons(reasons)) do lines[#lines + 1] = "  " .. line end
+  end
+  if totals.dequantized > 0 then
+    lines[#lines + 1] = ("%s dequantized, not quantized again: %s become %s"):format(
+      text_table.count(totals.dequantized, "layer"), sizes.show(totals.dequantized_before),
+      sizes.show(totals.dequantized_after))
+  end
+  return table.move(notes, 1, #notes, #lines + 1, lines)
+end
+
 --- What a plan comes to, as a list of lines.
 function plan.summary(made)
   local t = made.totals
@@ -713,10 +780,8 @@ function plan.summary(made)
     ("%s of tensors become %d bytes of files (%s)"):format(
       sizes.show(t.bytes_before), t.bytes_after, sizes.show(t.bytes_after)),
   }
-  if t.fallbacks > 0 then
-    lines[3] = ("fallbacks: %s has no place for %s as their rules want them"):format(
-      made.format.name, text_table.count(t.fallbacks, "tensor"))
-  end
+  local remarks = plan.remarks(made.format.name, reasons_of(made), t, made.notes)
+  table.move(remarks, 1, #remarks, #lines + 1, lines)
   lines[#lines + 1] = plan.left_out(made)
   return lines
 end
@@ -741,6 +806,7 @@ end
 -- Completes a plan whose decisions stand: files, sizes, rows.
 function finish(made)
   made.totals = { tensors = #made.names, quantized = 0, weights = 0, quantized_bytes = 0,
+                  dequantized = 0, dequantized_before = 0, dequantized_after = 0,
                   fallbacks = 0, tensor_bytes = 0, bytes_before = 0, bytes_after = 0 }
   made.shards = make_shards(made)
   made.metadata = made.model.checkpoint:metadata() or {}
@@ -766,14 +832,15 @@ function new(model, o)
            format = formats.get(o.format),
            types = config_of.set(model.config, "model_type"),
            group_of = list.group_of, shard_of = {}, first_output = {}, ratios = {}, files = {},
-           measures = {}, measure_count = 0, left_out = {} }
+           measures = {}, measure_count = 0, left_out = {}, notes = {} }
 end
 
--- The first rule whose scheme the format has no place for, or nil.
-local function first_fallback(made)
-  for i, chosen in ipairs(made.decisions) do
-    if chosen.fallback then return made.names[i], chosen.rule end
-  end
+-- Raises where rules want layers quantized and none is: an output that nobody asked for.
+local function check_purpose(made, where)
+  if made.totals.quantized > 0 or made.totals.fallbacks == 0 then return end
+  error(("%s: nothing would be quantized: %s has no place for any of %s as their rules want them "
+    .. "(%s)"):format(where, made.format.name, text_table.count(made.totals.fallbacks, "tensor"),
+             table.concat(plan.reasons(reasons_of(made)), "; ")), 0)
 end
 
 -- What a user should know, though it stops nothing.
@@ -781,14 +848,11 @@ local function remark(made)
   local model = made.model
   local of_format = made.format.remark and made.format.remark(plan.layers(made), made)
   if of_format then warn(("%s: %s"):format(made.format.name, of_format)) end
-  if made.totals.quantized == 0 and made.totals.fallbacks > 0 then
-    local count = text_table.count(made.totals.fallbacks, "tensor")
-    warn(("%s: nothing is quantized: %s has no place for any of %s as their rules want them; %s: %s"
-      ):format(model.path, made.format.name, count, first_fallback(made)))
-  elseif made.totals.quantized == 0 then
+  local t = made.totals
+  if t.quantized == 0 and t.dequantized == 0 then
     warn(string.format("%s: nothing is quantized: no linear layer is left (convolutions, recurrent "
                        .. "weights, embeddings and norms are copied)", model.path))
-  elseif model.quantization then
+  elseif model.quantization and t.quantized > 0 then
     local left_out = plan.left_out(made)
     warn(string.format("%s is quantized already; its dequantized weights are quantized again%s",
                        model.path, left_out and "; " .. left_out or ""))
@@ -814,9 +878,11 @@ function plan.make(model, given, level, where, reference)
     model = model:map(step[1], step[2])
   end
   local planned = new(model, o)
-  decide_all(planned, (where or "plan") .. (o.named and ": " .. o.named or ""))
+  where = (where or "plan") .. (o.named and ": " .. o.named or "")
+  decide_all(planned, where)
   local made, message, code = finish(planned)
   if not made then return nil, message, code end
+  check_purpose(made, where)
   remark(made)
   return made
 end

@@ -86,19 +86,20 @@ local function fallbacks_of(made)
   local list = {}
   for i, decision in ipairs(made.decisions) do
     if decision.fallback then
-      list[#list + 1] = json.object { { "tensor", made.names[i] }, { "rule", decision.rule } }
+      list[#list + 1] = { tensor = made.names[i], rule = decision.rule,
+                          reason = decision.fallback.reason }
     end
   end
-  return json.array(list)
+  return list
 end
 
 -- What the output does without, see plan.left_out.
 local function left_out_of(made)
   local list = {}
   for i, entry in ipairs(made.left_out) do
-    list[i] = json.object { { "part", entry[1] }, { "tensors", entry[2] } }
+    list[i] = { part = entry[1], tensors = entry[2] }
   end
-  return json.array(list)
+  return list
 end
 
 -- ---- In words ----
@@ -107,22 +108,30 @@ local function decibels(value)
   return type(value) == "number" and ("%.2f"):format(value) or "inf"
 end
 
+-- How many tensors there are, and how many of them are quantized.
+local function count_line(t)
+  if t.layers == 0 then
+    local copied = text_table.count(t.tensors - t.dequantized, "tensor")
+    return ("nothing quantized: %s copied%s"):format(copied,
+      t.dequantized > 0 and (", %d dequantized"):format(t.dequantized) or "")
+  end
+  return ("%d of %d tensors quantized: relative error %.4g, SNR %s dB, MSE %.4g"):format(
+    t.layers, t.tensors, t.relative_error, decibels(t.snr_db), t.mse)
+end
+
+local function size_line(t)
+  local line = ("%s -> %s (%.2fx)"):format(sizes.show(t.bytes_before), sizes.show(t.bytes_after),
+    t.bytes_after > 0 and t.bytes_before / t.bytes_after or 1)
+  if t.layers == 0 then return line end
+  return ("%s, %.2f bits per quantized weight"):format(line, t.bits_per_weight)
+end
+
 --- What a report comes to, as a list of lines.
 function report.summary(made)
-  local t, lines = made.totals, {}
-  if t.layers == 0 then
-    return { ("nothing quantized: %d tensors copied"):format(t.tensors) }
-  end
-  lines[1] = ("%d of %d tensors quantized: relative error %.4g, SNR %s dB, MSE %.4g"):format(
-    t.layers, t.tensors, t.relative_error, decibels(t.snr_db), t.mse)
-  lines[2] = ("%s -> %s (%.2fx), %.2f bits per quantized weight"):format(
-    sizes.show(t.bytes_before), sizes.show(t.bytes_after),
-    t.bytes_after > 0 and t.bytes_before / t.bytes_after or 1, t.bits_per_weight)
-  if #made.fallbacks > 0 then
-    lines[3] = ("fallbacks: %s has no place for %s as their rules want them; the report says why")
-      :format(made.options.format, text_table.count(#made.fallbacks, "tensor"))
-  end
-  return lines
+  local t, reasons = made.totals, {}
+  for i, entry in ipairs(made.fallbacks) do reasons[i] = entry.reason end
+  local remarks = plan_of.remarks(made.options.format, reasons, t, made.notes)
+  return { count_line(t), size_line(t), table.unpack(remarks) }
 end
 
 local Report = { __name = "rondo.report", __metatable = "locked" }
@@ -136,10 +145,11 @@ end
 
 --- Makes the report of a plan that was carried out.
 -- @param results  of report.results, with all that was quantized
--- @return { schema, rondo, options, source, layers, fallbacks, left_out, totals, copied_files,
---         left_files }; layers is a rondo.sequence; fallbacks: { tensor, rule } of those that the
---         format has no place for as the recipe wants them; left_out: { part, tensors } of what
---         the source's quantization has beside weights, by what names end in
+-- @return { schema, rondo, options, source, layers, fallbacks, notes, left_out, totals,
+--         copied_files, left_files }; layers is a rondo.sequence; fallbacks: { tensor, rule,
+--         reason } of those that the format has no place for as the recipe wants them; notes: what
+--         a policy says; left_out: { part, tensors } of what the source's quantization has beside
+--         weights, by what names end in
 function report.make(made, results)
   local numbers, sums = {}, core.sums()
   for i, decision in ipairs(made.decisions) do
@@ -152,27 +162,35 @@ function report.make(made, results)
   local layers = sequence.new(#numbers, function(k) return layer_of(made, numbers[k], results) end)
   local t = made.totals
   local totals = errors({ layers = t.quantized, tensors = t.tensors, weights = t.weights,
+                          dequantized = t.dequantized, dequantized_before = t.dequantized_before,
+                          dequantized_after = t.dequantized_after,
                           bits_per_weight = t.bits, bytes_before = t.bytes_before,
                           bytes_after = t.bytes_after }, error, norm, t.weights)
   local files = {}
   for i, file in ipairs(made.model.checkpoint:files()) do
-    files[i] = json.object { { "name", file.path:match("[^/]+$") }, { "size", file.size },
-                             { "header_digest", file.header_digest } }
+    files[i] = { name = file.path:match("[^/]+$"), size = file.size,
+                 header_digest = file.header_digest }
   end
   return setmetatable({
     schema = 1, rondo = core.version, options = options_of(made),
-    source = json.array(files), layers = layers, totals = totals, fallbacks = fallbacks_of(made),
-    left_out = left_out_of(made), copied_files = json.array {}, left_files = json.array {},
+    source = files, layers = layers, totals = totals, fallbacks = fallbacks_of(made),
+    notes = json.array(made.notes), left_out = left_out_of(made), copied_files = json.array {},
+    left_files = json.array {},
   }, Report)
 end
 
-local order = { "schema", "rondo", "options", "source", "totals", "layers", "fallbacks", "left_out",
-                "copied_files", "left_files" }
-local layer_order = { "name", "tensor", "shape", "dtype", "scheme", "bits", "group_size",
-                      "group_dim", "clip_ratio", "mse", "relative_error", "snr_db", "bytes_before",
-                      "bytes_after" }
-local total_order = { "layers", "tensors", "weights", "bits_per_weight", "bytes_before",
-                      "bytes_after", "mse", "relative_error", "snr_db" }
+local order = { "schema", "rondo", "options", "source", "totals", "layers", "fallbacks", "notes",
+                "left_out", "copied_files", "left_files" }
+-- The fields of lists of records.
+local record_orders = {
+  source = { "name", "size", "header_digest" },
+  layers = { "name", "tensor", "shape", "dtype", "scheme", "bits", "group_size", "group_dim",
+             "clip_ratio", "mse", "relative_error", "snr_db", "bytes_before", "bytes_after" },
+  fallbacks = { "tensor", "rule", "reason" },
+  left_out = { "part", "tensors" },
+}
+local total_order = { "layers", "tensors", "dequantized", "weights", "bits_per_weight",
+                      "bytes_before", "bytes_after", "mse", "relative_error", "snr_db" }
 
 local function ordered(fields, names)
   local pairs_of = {}
@@ -183,12 +201,12 @@ local function ordered(fields, names)
   return json.object(pairs_of)
 end
 
--- The layers, a line for each.
-local function write_layers(layers, emit)
-  local count, encode = #layers, json.encoder(layer_order)
+-- Records, a line for each.
+local function write_records(list, names, emit)
+  local count, encode = #list, json.encoder(names)
   if count == 0 then return emit "[]" end
   emit "[\n    "
-  for i, layer in ipairs(layers) do emit(encode(layer) .. (i < count and ",\n    " or "")) end
+  for i, record in ipairs(list) do emit(encode(record) .. (i < count and ",\n    " or "")) end
   emit "\n  ]"
 end
 
@@ -199,8 +217,8 @@ function report.write(made, emit)
   for _, name in ipairs(order) do
     emit(string.format('%s  "%s": ', divider, name))
     divider = ",\n"
-    if name == "layers" then
-      write_layers(made.layers, emit)
+    if record_orders[name] then
+      write_records(made[name], record_orders[name], emit)
     else
       local value = name == "totals" and ordered(made.totals, total_order) or made[name]
       emit((json.encode(value, { indent = 2 }):gsub("\n", "\n  ")))

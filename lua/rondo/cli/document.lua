@@ -9,9 +9,11 @@ local document = {}
 
 local Records = { __name = "rondo.records" } -- nothing but this command holds it
 
--- Shapes and other lists of numbers on one line.
+-- Shapes and other lists on one line.
 local function list_text(list)
-  return json.encode(json.array(table.move(list, 1, #list, 1, {}))):gsub(",", ", ")
+  local texts = {}
+  for i, value in ipairs(list) do texts[i] = json.encode(value) end
+  return "[" .. table.concat(texts, ", ") .. "]"
 end
 
 -- JSON has no infinity and no NaN.
@@ -28,7 +30,7 @@ local function value_text(value)
   if kind == "integer" then return ("%d"):format(value) end
   if kind == "float" then return is_finite(value) and core.json_real(value) or "null" end
   if type(value) == "string" then return core.json_quote(value) end
-  if is_list(value) then return (list_text(value)) end
+  if is_list(value) then return list_text(value) end
   return json.encode(value)
 end
 

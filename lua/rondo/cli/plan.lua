@@ -1,6 +1,7 @@
 -- cli.plan: `rondo plan MODEL`: what every tensor would become, and the exact size of the output.
 
 local document = require "rondo.cli.document"
+local json = require "rondo.json"
 local output = require "rondo.cli.output"
 local plan = require "rondo.plan"
 local planning = require "rondo.cli.planning"
@@ -60,29 +61,11 @@ local function write_tensors(made, emit)
   end
 end
 
--- Why rules do not get what they ask for, and how many tensors that concerns: a line for each
--- reason, rather than a long one for each tensor.
-local function reasons(made)
-  local lines, counts, order = {}, {}, {}
-  for i = 1, #made.names do
-    local fallback = plan.measure(made, i).fallback
-    local reason = fallback and fallback.reason
-    if reason and not counts[reason] then counts[reason], order[#order + 1] = 0, reason end
-    if reason then counts[reason] = counts[reason] + 1 end
-  end
-  for i, reason in ipairs(order) do
-    lines[i] = ("  %s: %s"):format(text_table.count(counts[reason], "tensor"),
-                                   text_table.printable(reason))
-  end
-  return lines
-end
-
 local function show(made)
   output.stream(function(emit) write_tensors(made, emit) end)
   output.lines { "" }
   output.table(file_columns, made.files)
   output.lines { "", table.unpack(plan.summary(made)) }
-  output.lines(reasons(made))
   if made.options.format == "fake" then output.lines { output.fake_note } end
   return true
 end
@@ -91,7 +74,9 @@ local function write_json(made, o)
   return document.write {
     { "schema", 1 }, { "rondo", require("rondo.core").version }, { "model", o.model },
     { "totals", document.object(made.totals, { "tensors", "quantized", "weights", "bits",
-                                               "fallbacks", "bytes_before", "bytes_after" }) },
+                                               "fallbacks", "dequantized", "bytes_before",
+                                               "bytes_after" }) },
+    { "notes", json.array(made.notes) },
     { "files", document.records(made.files, { "name", "size" }) },
     { "tensors", document.named_records(made.names, function(i) return plan.measure(made, i) end,
         { "shape", "dtype", "action", "rule", "scheme", "bits", "bytes_before", "bytes_after" },

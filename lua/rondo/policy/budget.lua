@@ -7,6 +7,8 @@
 -- Layers of fixed rules count, too.
 -- sensitivity: function (layer) -> a factor for the layer's error (1). The errors are measured,
 -- each layer with each scheme, as a report would say them. Layers that engines fuse get one scheme.
+-- A choice that the format has no place for in a layer is left out for it, and a note says so; a
+-- layer without any is left to the recipe's fallback.
 --
 -- The search (rondo.policy.solve) finds no worse sum than any of the schemes for all layers would
 -- have, where that fits. The same model and options give the same choice.
@@ -14,6 +16,7 @@
 local options = require "rondo.options"
 local scheme_of = require "rondo.scheme"
 local solve = require "rondo.policy.solve"
+local text_table = require "rondo.text_table"
 
 local function check_choices(list)
   if type(list) ~= "table" or #list == 0 then return nil end
@@ -48,16 +51,59 @@ local function count(shape)
   return n
 end
 
--- What the solver wants of layers that get one scheme.
-local function measure(entries, plan, o)
-  local unit = { entries = entries, weights = 0, errors = {}, bytes = {} }
-  for c = 1, #o.choices do unit.errors[c], unit.bytes[c] = 0.0, 0 end
+-- Why a choice has no place in layers that get one scheme, or nil.
+local function misfit(entries, plan, scheme)
   for _, entry in ipairs(entries) do
-    local factor = factor_of(o.sensitivity, entry.layer)
+    local fit, why = plan.fit(entry, scheme)
+    if not fit then return why end
+  end
+end
+
+-- The choices for layers that get one scheme. In place of one that has no place stands the next
+-- before it that has, or behind it; where none has, all stay, so that the fallback shows. left_out
+-- hears of those without a place.
+local function choices_for(entries, plan, choices, left_out)
+  local list, first = {}, nil
+  for c, scheme in ipairs(choices) do
+    local why = misfit(entries, plan, scheme)
+    if why then left_out(scheme, why, #entries) else first = first or scheme end
+    list[c] = not why and scheme or list[c - 1] or false
+  end
+  for c, scheme in ipairs(choices) do list[c] = list[c] or first or scheme end
+  return list
+end
+
+-- What a layer would lose with a scheme, as it would be stored.
+local function loss_of(entry, plan, scheme)
+  local fit = plan.fit(entry, scheme)
+  for _, other in ipairs(fit and {} or plan.fallback) do
+    fit = fit or plan.fit(entry, other)
+  end
+  return entry.layer:loss(fit or scheme)
+end
+
+-- The summed error and bytes of layers with a scheme.
+local function cost_of(entries, plan, scheme, sensitivity)
+  local error, bytes = 0.0, 0
+  for _, entry in ipairs(entries) do
+    error = error + factor_of(sensitivity, entry.layer) * loss_of(entry, plan, scheme)
+    bytes = bytes + plan.bytes(entry, scheme)
+  end
+  return error, bytes
+end
+
+-- What the solver wants of layers that get one scheme.
+local function measure(entries, plan, o, left_out)
+  local unit = { entries = entries, weights = 0, errors = {}, bytes = {},
+                 choices = choices_for(entries, plan, o.choices, left_out) }
+  for _, entry in ipairs(entries) do
     unit.weights = unit.weights + count(entry.layer.shape)
-    for c, scheme in ipairs(o.choices) do
-      unit.errors[c] = unit.errors[c] + factor * entry.layer:loss(scheme)
-      unit.bytes[c] = unit.bytes[c] + plan.bytes(entry, scheme)
+  end
+  for c, scheme in ipairs(unit.choices) do
+    if scheme == unit.choices[c - 1] then
+      unit.errors[c], unit.bytes[c] = unit.errors[c - 1], unit.bytes[c - 1]
+    else
+      unit.errors[c], unit.bytes[c] = cost_of(entries, plan, scheme, o.sensitivity)
     end
   end
   return unit
@@ -71,14 +117,38 @@ local function measure_fixed(entry, plan, o)
   return unit
 end
 
+-- ---- Choices that the format has no place for ----
+
+-- A function that hears of them, and one that gives a note for each, with its first reason.
+local function left_out_of(choices)
+  local layers, reasons = {}, {}
+  local function hear(scheme, why, count_of_layers)
+    layers[scheme] = (layers[scheme] or 0) + count_of_layers
+    reasons[scheme] = reasons[scheme] or why
+  end
+  local function notes()
+    local list, told = {}, {}
+    for _, scheme in ipairs(choices) do
+      if layers[scheme] and not told[scheme] then
+        told[scheme] = true
+        list[#list + 1] = ("budget: %s is left out for %s: %s"):format(tostring(scheme),
+          text_table.count(layers[scheme], "layer"), reasons[scheme])
+      end
+    end
+    return list
+  end
+  return hear, notes
+end
+
 -- ---- Choosing ----
 
 -- said: what was asked for; weights: of all units.
 local function choose(units, limit, said, weights)
   local chosen, least = solve(units, limit)
   if not chosen then
-    error(("budget: %s cannot be met: the smallest choices need %d bytes more (%.4g bits a weight)")
-      :format(said, least - limit, least * 8 / weights), 0)
+    error(table.concat({ ("budget: %s cannot be met: the smallest choices need %d bytes more (%.4g "
+      .. "bits a weight)"):format(said, least - limit, least * 8 / weights),
+      table.unpack(units.notes) }, "; "), 0)
   end
   return chosen
 end
@@ -89,10 +159,10 @@ local function weights_of(units)
   return weights
 end
 
-local function apply(units, chosen, o)
+local function apply(units, chosen)
   for u, unit in ipairs(units) do
     for _, entry in ipairs(unit.entries) do
-      entry.scheme, entry.text = o.choices[chosen[u]], "budget"
+      entry.scheme, entry.text = unit.choices[chosen[u]], "budget"
     end
   end
 end
@@ -102,10 +172,10 @@ end
 local function fit_files(units, plan, o)
   local said = o.bytes .. " bytes"
   local _, least = solve(units, -1)
-  apply(units, solve(units, least), o)
+  apply(units, solve(units, least))
   local limit = o.bytes - (plan.total() - least)
   while true do
-    apply(units, choose(units, limit, said, weights_of(units)), o)
+    apply(units, choose(units, limit, said, weights_of(units)))
     local excess = plan.total() - o.bytes
     if excess <= 0 then return end
     limit = limit - excess
@@ -114,7 +184,7 @@ end
 
 local function fit_bits(units, o)
   local weights = weights_of(units)
-  apply(units, choose(units, math.floor(o.bits * weights / 8), o.bits .. " bits", weights), o)
+  apply(units, choose(units, math.floor(o.bits * weights / 8), o.bits .. " bits", weights))
 end
 
 --- @param given  see the head of this file
@@ -125,8 +195,11 @@ return function(given)
     error("budget: either bits or bytes is needed", 3)
   end
   return function(plan)
+    local left_out, notes = left_out_of(o.choices)
     local units = {}
-    for u, entries in ipairs(plan.units) do units[u] = measure(entries, plan, o) end
+    for u, entries in ipairs(plan.units) do units[u] = measure(entries, plan, o, left_out) end
+    units.notes = notes()
+    for _, text in ipairs(units.notes) do plan.note(text) end
     if #units == 0 then return end
     for _, entry in ipairs(plan.fixed) do units[#units + 1] = measure_fixed(entry, plan, o) end
     if o.bytes then return fit_files(units, plan, o) end

@@ -9,11 +9,16 @@
 -- plan.units: the same layers in lists of those that engines fuse, which get one scheme; all alone
 -- where the recipe says fused = false
 -- plan.fixed: the layers of fixed rules, likewise; they stay as they are
--- plan.bytes(entry, scheme): the bytes of that layer's tensors: codes, scales, zero points
+-- plan.fit(entry, scheme): the scheme as the output's format stores that layer with it; nil and why
+--   it has no place for it, which is an error where the recipe has no fallback
+-- plan.fallback: what such a layer gets instead, a list of schemes
+-- plan.bytes(entry, scheme): the bytes of that layer's tensors: codes, scales, zero points; of a
+--   scheme that the format has no place for those of what the recipe falls back to
 -- plan.total(): the bytes of all weight files as things stand
+-- plan.note(text): a line for what plan, report and the command say at their end
 --
 -- Sizes are those of the format that the plan writes; of the packed one for "fake", whose files do
--- not get smaller. A scheme that it has no place for counts as what the recipe falls back to.
+-- not get smaller.
 
 local policy = {}
 
