@@ -480,7 +480,8 @@ describe("names for mlx-lm", function()
     config = config or {}
     config.model_type = model_type
     return model({ [above .. "experts.gate_up_proj"] = { 2, 64, 32 },
-                   [above .. "experts.down_proj"] = { 2, 32, 32 } }, config)
+                   [above .. "experts.down_proj"] = { 2, 32, 32 },
+                   ["model.layers.1.mlp.experts.down_proj"] = { 2, 32, 32 } }, config)
   end
 
   -- The members of mlx-lm's modules, from mlx_lm/models/FAMILY.py.
@@ -500,6 +501,7 @@ describe("names for mlx-lm", function()
         end
       end
       assert.is_nil(tensors[above .. "experts.gate_up_proj"])
+      assert.truthy(tensors["model.layers.1.mlp." .. name .. ".down_proj.weight"])
     end)
   end
 
@@ -577,6 +579,7 @@ describe("experts of a checkpoint of mlx-lm", function()
       local source = quantize(model({
         [experts .. "gate_up_proj"] = turned and { 2, 32, 128 } or { 2, 128, 32 },
         [experts .. "down_proj"] = turned and { 2, 64, 32 } or { 2, 32, 64 },
+        [experts:gsub("0", "11") .. "down_proj"] = turned and { 2, 64, 32 } or { 2, 32, 64 },
       }, { model_type = model_type, hidden_size = 32 }),
                               { format = "mlx", group_size = 32 })
       local opened = assert(rondo.open(source))
@@ -586,7 +589,7 @@ describe("experts of a checkpoint of mlx-lm", function()
       for i, projection in ipairs { "gate_proj", "up_proj", "down_proj" } do
         local stack
         for name, found in opened:layers() do
-          if name:find(projection, 1, true) then stack = found end
+          if name:find(projection, 1, true) and name:find "%.0%." then stack = found end
         end
         for expert = 0, 1 do
           local path = ("%s%d.%s"):format(experts, expert, projections[i])
@@ -595,8 +598,28 @@ describe("experts of a checkpoint of mlx-lm", function()
           assert.is_true(values:eq(want:dequantize()):all(), path)
         end
       end
+      assert(result:layer(experts:gsub("0", "11") .. "0." .. projections[3]))
       local text = shell.read_file(out .. "/model.safetensors")
       assert.equal("pt", json.decode(text:sub(9, 8 + ("<I8"):unpack(text))).__metadata__.format)
     end)
   end
+
+  it("that stay stacked are warned of, and so are names behind the language model", function()
+    local experts = layer .. "mlp.experts."
+    local function warning(config, shapes, exclude)
+      local source = quantize(model(shapes, config), { format = "mlx", group_size = 32 })
+      local code, _, err = command.run { "plan", source, "--format", "gptq", "--scheme", "sym",
+                                         "--exclude", exclude }
+      assert.equal(0, code, err)
+      return err:match "but (%S+) stays as mlx%-lm has it"
+    end
+    local stack = { [experts .. "gate_up_proj"] = { 2, 128, 32 },
+                    [experts .. "down_proj"] = { 2, 32, 64 },
+                    [layer .. "self_attn.o_proj"] = { 32, 32 } }
+    local qwen = { model_type = "qwen3_moe", hidden_size = 32 }
+    assert.equal(layer .. "mlp.switch_mlp.down_proj.weight", warning(qwen, stack, "*switch_mlp*"))
+    assert.is_nil(warning(qwen, stack, "*nothing*"))
+    local inside = "language_model.model.layers.0.self_attn.o_proj"
+    assert.equal(inside .. ".weight", warning({}, { [inside] = { 32, 32 } }, "*nothing*"))
+  end)
 end)

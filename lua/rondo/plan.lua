@@ -20,6 +20,7 @@ local layers_of = require "rondo.model.layers"
 local decide = require "rondo.recipe.decide"
 local formats = require "rondo.formats"
 local linear = require("rondo.model.layer").linear
+local mlx_names = require "rondo.formats.mlx_names"
 local parts = require "rondo.recipe.parts"
 local pieces = require "rondo.formats.pieces"
 local plan_options = require "rondo.plan_options"
@@ -848,6 +849,11 @@ local function remark(made)
   local model = made.model
   local of_format = made.format.remark and made.format.remark(plan.layers(made), made)
   if of_format then warn(("%s: %s"):format(made.format.name, of_format)) end
+  local left = made.format.experts == "split" and mlx_names.left(made)
+  if left then
+    warn(("%s was made for mlx-lm: experts that are quantized get their own names back, but %s "
+          .. "stays as mlx-lm has it, and other engines may not read it"):format(model.path, left))
+  end
   local t = made.totals
   if t.quantized == 0 and t.dequantized == 0 then
     warn(string.format("%s: nothing is quantized: no linear layer is left (convolutions, recurrent "

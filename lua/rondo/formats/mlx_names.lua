@@ -16,6 +16,7 @@ end
 -- Families whose module of all experts is called otherwise than switch_mlp, by model_type.
 local containers = {
   afmoe = "experts", dots1 = "experts", gpt_oss = "experts", Klear = "experts", llama4 = "experts",
+  llama4_text = "experts",
   gemma4 = "experts.switch_glu", gemma4_text = "experts.switch_glu",
   gemma4_unified = "experts.switch_glu",
 }
@@ -60,6 +61,25 @@ local renamed = {
 -- nothing then.
 local recut = { granitemoehybrid = set "input_linear output_linear",
                 hunyuan = set "qkv_proj gate_and_up_proj" }
+
+-- Whether a tensor that is stored as it is stands in checkpoints of mlx-lm under another name, or
+-- turned: behind the language model's module, in a stack of experts, of a convolution.
+local function is_its_own(name)
+  for stack in pairs(mlx_names.stacks) do
+    if name:find("." .. stack .. ".", 1, true) then return true end
+  end
+  return name:find "^language_model%." ~= nil or name:find "conv1d%.weight$" ~= nil
+end
+
+--- The first tensor of a checkpoint of mlx-lm that a plan leaves as other engines do not look for
+--- it, or nil.
+function mlx_names.left(made)
+  if (made.model.checkpoint:metadata() or {}).format ~= "mlx" then return nil end
+  for number, name in ipairs(made.names) do
+    local kept = made.decisions[number].what ~= "quantize"
+    if is_its_own(name) and (kept or name:find "^language_model%.") then return name end
+  end
+end
 
 --- Why nothing that a configuration says of a layer would be found, or nil.
 function mlx_names.lost(path, types)

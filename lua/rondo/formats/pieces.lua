@@ -3,10 +3,11 @@
 -- engines want them: split into a layer for each expert and projection ("split"), or one for each
 -- projection, the experts still stacked ("stack", as mlx-lm has them).
 --
--- A piece is { path, shape, first, count, row, rows, turned, below }: its path in the output (nil:
--- that of the layer) and its shape there; matrices first .. first+count-1 (from 1) of the source,
--- of which it has rows row+1 .. row+rows of the output channels; turned: they are stored [in, out];
--- below: engines put the next projection below it.
+-- A piece is { tail, drop, shape, first, count, row, rows, turned, below }: what stands in its path
+-- in place of the last `drop` segments of the layer's (nil: it has the layer's path), so that it
+-- holds for all layers of a shape; its shape in the output; matrices first .. first+count-1 (from
+-- 1) of the source, of which it has rows row+1 .. row+rows of the output channels; turned: they are
+-- stored [in, out]; below: engines put the next projection below it.
 
 local mlx_names = require "rondo.formats.mlx_names"
 local source = require "rondo.model.source"
@@ -27,47 +28,49 @@ local mixtrals = { gate_proj = "w1", down_proj = "w2", up_proj = "w3" }
 
 local containers = { experts = true, switch_mlp = true, switch_glu = true }
 
--- The path of the layer that all experts of a layer are in, the name of the module that holds them
--- and the leaf: "P", "experts", "w1" of "P.experts.w1" and "P.experts.switch_glu.gate_proj".
+-- The path above the modules that hold all experts of a layer, how many segments those and the leaf
+-- are, the last of these modules and the leaf: "P", 2, "experts", "w1" of "P.experts.w1"; "P", 3,
+-- "switch_glu", "w1" of "P.experts.switch_glu.w1".
 local function place_of(path)
   local above, container, leaf = path:match "^(.-)%.?([^.]*)%.([^.]*)$"
-  if not above then return "", "", path end
-  if container == "switch_glu" then above = above:gsub("%.?experts$", "") end
-  return above, container, leaf
+  if not above then return "", 1, "", path end
+  if container ~= "switch_glu" then return above, 2, container, leaf end
+  local outer, count = above:gsub("%.?experts$", "")
+  return outer, 2 + count, container, leaf
 end
 
--- The path of projection `name` of all experts, for mlx-lm; nil where nobody knows it.
-local function stack_path(about, above, container, name)
+-- The end of the path of projection `name` of all experts, for mlx-lm; nil where nobody knows it.
+local function stack_tail(types, container, name)
   name = llamas[name] or name
-  if container == "moe" then return above .. ".mlp.switch_mlp." .. name end -- Step-3.5
-  if not containers[container] then return nil end
-  return (above == "" and "" or above .. ".") .. mlx_names.container(about.types) .. "." .. name
+  if container == "moe" then return "mlp.switch_mlp." .. name end -- Step-3.5
+  return containers[container] and mlx_names.container(types) .. "." .. name
 end
 
--- The path of that projection of expert `number`, for engines that have a layer for each.
-local function expert_path(about, above, container, name, number)
+-- The same of expert `number`, for engines that have a layer for each.
+local function expert_tail(types, above, container, name, number)
   if not containers[container] then return nil end
-  local mixtral = above:find "block_sparse_moe$" or about.types.lfm2_moe
+  local mixtral = above:find "block_sparse_moe$" or types.lfm2_moe
   if mixtral and mlx_names.stacks[container] then name = mixtrals[name] or name end
-  return ("%sexperts.%d.%s"):format(above == "" and "" or above .. ".", number, name)
+  return ("experts.%d.%s"):format(number, name)
 end
 
 -- Experts of the output's layers, cut from a tensor of `experts` matrices of [rows, cols]; nil
 -- where nobody knows what to call them.
 local function cut(how, about, names, experts, rows, cols)
   local list, height, turned = {}, rows // #names, about.transposed
-  local above, container = place_of(about.path)
-  local function add(path, shape, i, first, count)
-    list[#list + 1] = path and { path = path, shape = shape, first = first, count = count,
-                                 row = (i - 1) * height, rows = height, turned = turned,
-                                 below = i < #names }
+  local above, drop, container = place_of(about.path)
+  local function add(tail, shape, i, first, count)
+    list[#list + 1] = tail and { tail = tail, drop = drop, shape = shape, first = first,
+                                 count = count, row = (i - 1) * height, rows = height,
+                                 turned = turned, below = i < #names } or nil
   end
   for i, name in ipairs(names) do
     if how == "stack" then
-      add(stack_path(about, above, container, name), { experts, height, cols }, i, 1, experts)
+      add(stack_tail(about.types, container, name), { experts, height, cols }, i, 1, experts)
     end
     for number = 1, how == "split" and experts or 0 do
-      add(expert_path(about, above, container, name, number - 1), { height, cols }, i, number, 1)
+      add(expert_tail(about.types, above, container, name, number - 1), { height, cols }, i, number,
+          1)
     end
   end
   return #list > 0 and list or nil
@@ -84,7 +87,7 @@ function pieces.of(format, about)
   local shape, how = about.shape, format.experts
   if not how or #shape ~= 3 then return whole(about) end
   if about.biased then return nil, "the biases of its experts are stacked in a tensor" end
-  local names = projections[select(3, place_of(about.path))]
+  local names = projections[about.path:match "[^.]*$"]
   local unknown = ("nobody knows what to call the experts in '%s' one by one"):format(about.path)
   if not names then
     return nil, unknown
@@ -103,7 +106,10 @@ end
 
 --- The path of a piece of the layer of that path.
 function pieces.path(path, piece)
-  return piece.path or path
+  if not piece.tail then return path end
+  local above = path
+  for _ = 1, piece.drop do above = above:match "^(.*)%.[^.]*$" or "" end
+  return above == "" and piece.tail or above .. "." .. piece.tail
 end
 
 --- Where an expert that is a layer of its own stands when experts are stacked: the path of the
@@ -111,7 +117,7 @@ end
 function pieces.stack_of(path, types)
   local above, number, name = path:match "^(.*)%.experts%.(%d+)%.([^.]*)$"
   if not projections[name] then return nil end
-  return stack_path({ types = types }, above, "experts", name), tonumber(number) + 1
+  return above .. "." .. stack_tail(types, "experts", name), tonumber(number) + 1
 end
 
 --- Matrix number `index` of a piece, as a source (rondo.model.source) of its own.

@@ -53,7 +53,7 @@ local function cut_matrices(layer, about, how, quantized)
   local found = {}
   for _, piece in ipairs(pieces.of({ experts = how }, about) or {}) do
     local path = pieces.path(layer.name, piece)
-    if not piece.path or not quantized[path] then return nil end
+    if not piece.tail or not quantized[path] then return nil end
     for index = 1, piece.count do
       found[#found + 1] = { path = path, slice = index, shape = piece.shape,
                             from = pieces.source(layer.source, piece, index) }
