@@ -63,3 +63,52 @@ describe("fp8 whose blocks transformers would misread", function()
     end
   end)
 end)
+
+describe("what transformers cannot load", function()
+  local function remarks_of(folder, given)
+    local said = {}
+    stub(_G, "warn", function(text) said[#said + 1] = text end)
+    assert(rondo.plan(assert(rondo.open(folder)), given))
+    _G.warn:revert()
+    return table.concat(said, "\n")
+  end
+
+  it("is remarked on: zero points and small floats of compressed-tensors", function()
+    local function folder(dtype)
+      return quantized.model({ [q] = quantized.weight(64, 64, 1, dtype) }, dtype)
+    end
+    local function remarked(dtype, more)
+      local given = { format = "compressed-tensors", exclude = { "lm_head" } }
+      for name, value in pairs(more) do given[name] = value end
+      return remarks_of(folder(dtype), given)
+    end
+    assert.truthy(remarked("bf16", {}):find("refuses zero points", 1, true))
+    assert.equal("", remarked("bf16", { scheme = "sym" }))
+    for _, small in ipairs { "nvfp4", "mxfp4", "mxfp8" } do
+      assert.equal("", remarked("bf16", { dtype = small }))
+      for _, dtype in ipairs { "f16", "f32" } do
+        assert.truthy(remarked(dtype, { dtype = small }):find("fails in a model of another type",
+                                                              1, true))
+      end
+    end
+    assert.equal("", remarked("f32", { dtype = "fp8" }))
+  end)
+
+  it("is remarked on: experts", function()
+    local list, tensors = { "gate_proj", "up_proj", "down_proj" }, {}
+    for expert = 0, 1 do
+      for seed, part in ipairs(list) do
+        tensors[("model.layers.0.mlp.experts.%d.%s"):format(expert, part)] =
+          quantized.weight(32, 32, seed, "bf16")
+      end
+    end
+    local folder = quantized.model(tensors, "bf16")
+    for format, given in pairs { gptq = { scheme = "sym" }, awq = {},
+                                 bitsandbytes = { dtype = "nf4" },
+                                 ["compressed-tensors"] = { dtype = "nvfp4" } } do
+      given.format = format
+      assert.truthy(remarks_of(folder, given):find("transformers .* experts of "), format)
+    end
+    assert.equal("", remarks_of(folder, { format = "compressed-tensors", scheme = "sym" }))
+  end)
+end)

@@ -11,6 +11,7 @@ local core = require "rondo.core"
 local json = require "rondo.json"
 local names = require "rondo.formats.names"
 local read = require "rondo.formats.read"
+local remarks = require "rondo.formats.remarks"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 local text = require "rondo.model.text"
@@ -73,6 +74,8 @@ function awq.outputs(about, scheme)
 end
 
 -- ---- Configuration ----
+
+awq.remark = remarks.maker { remarks.experts }
 
 --- The configuration has one group size for all layers.
 function awq.check(layers)

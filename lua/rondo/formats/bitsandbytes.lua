@@ -12,6 +12,7 @@ local core = require "rondo.core"
 local json = require "rondo.json"
 local names = require "rondo.formats.names"
 local read = require "rondo.formats.read"
+local remarks = require "rondo.formats.remarks"
 local scheme_of = require "rondo.scheme"
 local shape_of = require "rondo.shape"
 local stored = require "rondo.formats.stored"
@@ -157,6 +158,8 @@ function bitsandbytes.outputs(about, scheme)
 end
 
 -- ---- Configuration ----
+
+bitsandbytes.remark = remarks.maker { remarks.experts }
 
 --- The configuration has one kind of codes for all layers.
 function bitsandbytes.check(layers)

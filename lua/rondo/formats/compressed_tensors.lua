@@ -16,6 +16,7 @@ local core = require "rondo.core"
 local json = require "rondo.json"
 local names = require "rondo.formats.names"
 local read = require "rondo.formats.read"
+local remarks = require "rondo.formats.remarks"
 local scheme_of = require "rondo.scheme"
 local shape_of = require "rondo.shape"
 local tensors = require "rondo.formats.tensors"
@@ -177,6 +178,28 @@ end
 function compressed.outputs(about, scheme)
   return outputs_of(format_of(scheme, about.options.activations), scheme, about.shape)
 end
+
+-- ---- What transformers cannot load ----
+
+-- Kinds of floats that it unpacks to bf16.
+local function is_small_float(scheme)
+  return scheme.data_type == "e2m1" or scheme.scale == "e8m0"
+end
+
+local function fails_for_experts(layer)
+  local scheme, size = layer.scheme, layer.scheme.group_size
+  if layer.kind ~= "expert" then return false end
+  if scheme.data_type == "fp8" then return is_block(size) or scheme.scale == "e8m0" end
+  return scheme.tensor_scale
+end
+
+compressed.remark = remarks.maker {
+  { function(layer) return layer.scheme:has_zero() end,
+    "transformers refuses zero points, which vLLM reads (--scheme sym, symmetric = true)" },
+  { function(layer) return is_small_float(layer.scheme) and layer.dtype ~= "bf16" end,
+    "transformers unpacks 4-bit floats and mxfp8 to bf16, which fails in a model of another type" },
+  { fails_for_experts, "transformers does not load experts of nvfp4, mxfp8 and fp8 in blocks" },
+}
 
 -- ---- Configuration ----
 

@@ -15,6 +15,7 @@ local json = require "rondo.json"
 local names = require "rondo.formats.names"
 local parts = require "rondo.recipe.parts"
 local read = require "rondo.formats.read"
+local remarks = require "rondo.formats.remarks"
 local scheme_of = require "rondo.scheme"
 local tensors = require "rondo.formats.tensors"
 local text = require "rondo.model.text"
@@ -177,13 +178,11 @@ local function format_of(version)
     experts = "split", metadata = "pt",
     fit = fit_for(version),
     outputs = function(about, scheme) return outputs_of(scheme, about.shape, version, true) end,
-    remark = function(layers)
-      for _, layer in layers do
-        if not layer.scheme.symmetric then
-          return "vLLM reads symmetric codes of it alone (--scheme sym, symmetric = true)"
-        end
-      end
-    end,
+    remark = remarks.maker {
+      { function(layer) return not layer.scheme.symmetric end,
+        "vLLM reads symmetric codes of it alone (--scheme sym, symmetric = true)" },
+      remarks.experts,
+    },
     config = function(made) return { { "quantization_config", described(made, version) } } end,
     files = function(made)
       return { { "quantize_config.json",
