@@ -130,8 +130,7 @@ describe("broken quantized checkpoints", function()
         broken.tensors[name] = nil
         -- Without codes there is no layer, without these no zero points, no groups, or the default.
         local optional = { weight_packed = true, weight = true, qweight = true,
-                           weight_zero_point = true, g_idx = true, weight_format = true,
-                           weight_global_scale = true }
+                           weight_zero_point = true, g_idx = true, weight_format = true }
         if not optional[part] then fails(broken, LAYER, part:match "quant_state" or part) end
         survives(broken, "without " .. part)
         for _, other in ipairs {

@@ -30,6 +30,7 @@ local shape_of = require "rondo.shape"
 local sizes = require "rondo.sizes"
 local source = require "rondo.model.source"
 local stored = require "rondo.formats.stored"
+local strays = require "rondo.formats.strays"
 local tensors = require "rondo.formats.tensors"
 local text_table = require "rondo.text_table"
 
@@ -858,6 +859,9 @@ local function remark(made)
   if t.quantized == 0 and t.dequantized == 0 then
     warn(string.format("%s: nothing is quantized: no linear layer is left (convolutions, recurrent "
                        .. "weights, embeddings and norms are copied)", model.path))
+  elseif model.quantization and #model_of().quantization_of(model).records == 0 then
+    warn(string.format("%s: the configuration says \"%s\", but no layer is stored so: weights are "
+                       .. "taken as they are", model.path, model.quantization))
   elseif model.quantization and t.quantized > 0 then
     local left_out = plan.left_out(made)
     warn(string.format("%s is quantized already; its dequantized weights are quantized again%s",
@@ -880,6 +884,8 @@ function plan.make(model, given, level, where, reference)
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
+  local stray = not model.quantization and strays.complaint(model.checkpoint)
+  if stray then return nil, ("%s: %s"):format(model.path, stray), "unsupported" end
   for _, step in ipairs(recipe_of.body(o.recipe).transform or {}) do
     model = model:map(step[1], step[2])
   end

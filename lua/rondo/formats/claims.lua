@@ -7,6 +7,7 @@
 --            quantized; or nil, nil where that cannot be told
 --   looked_for(path) -> why engines would look for codes of a module that is not quantized, or nil
 --   head     whether they look for lm_head, too
+--   contradiction  where the configuration contradicts itself: what is wrong
 -- A check is { field, value (nil: it is not there), property, wanted }: `property` (below) holds a
 -- layer against `wanted`.
 
@@ -356,25 +357,20 @@ end
 
 -- ---- mlx ----
 
--- mlx-lm reads `quantization`, the hub and others quantization_config. Which layers are quantized
--- the tensors say.
+-- Tensors that do not fit `quantization`, which mlx-lm reads, are not read here. The hub and others
+-- read quantization_config. Which layers are quantized the tensors say.
 local function mlx(said, config)
-  local tables = { said }
-  local other = config and present(config.quantization_config)
-  if type(other) == "table" and other ~= said and present(other.bits) then tables[2] = other end
   local self = { looked_for = function() end }
-  function self.of(path)
-    local checks = {}
-    for i, fields in ipairs(tables) do
-      local own = fields[path]
-      if own == false and i == 1 then return nil, "quantization" end
-      own = type(own) == "table" and own or fields
-      local where = i == 2 and "quantization_config: " or ""
-      local bits, size = present(own.bits), present(own.group_size)
-      if bits then checks[#checks + 1] = { where .. "bits", bits, "bits", bits } end
-      if size then checks[#checks + 1] = { where .. "group_size", size, "group_size", size } end
+  local other = config and present(config.quantization_config)
+  for name, value in pairs(type(other) == "table" and other ~= said and other or {}) do
+    if said[name] ~= nil and json.encode(said[name]) ~= json.encode(value) then
+      self.contradiction = ("'quantization' and 'quantization_config' disagree on %s"):format(
+        text.show(tostring(name)))
     end
-    return checks
+  end
+  function self.of(path)
+    if said[path] == false then return nil, "quantization" end
+    return {}
   end
   return self
 end
@@ -469,6 +465,7 @@ function claims.check(model, middle)
   local claimant, records = method(quantization.described, model.config), quantization.records
   local list, add = collector()
   local common, stacks = {}, {}
+  if claimant.contradiction then add(claimant.contradiction, "") end
   for _, record in ipairs(records) do
     if shape_of.count(record.shape) > 0 then
       check_quantized(model, claimant, record, middle or {}, add, common)

@@ -244,10 +244,11 @@ local function groups_of(made)
     local format = format_of(layer.scheme, made.options.activations)
     local key = format .. " " .. tostring(layer.scheme)
     if not by_scheme[key] then
-      by_scheme[key] = { format = format, scheme = layer.scheme, paths = {} }
+      by_scheme[key] = { format = format, scheme = layer.scheme,
+                          paths = names.list() }
       groups[#groups + 1] = by_scheme[key]
     end
-    table.insert(by_scheme[key].paths, path)
+    names.add(by_scheme[key].paths, path)
     of[layer.scheme] = by_scheme[key]
   end
   for _, module in ipairs(names.modules(made)) do
@@ -260,7 +261,7 @@ end
 -- engines look for the class of a fused layer before the names of its parts.
 local function config_group(group, single, formats, wanted)
   local fields = {
-    { "targets", json.array(single and { "Linear" } or group.paths) },
+    { "targets", single and json.array { "Linear" } or names.array(group.paths) },
     { "weights", weights_of(group.scheme, group.format) },
     { "input_activations", activations_of(group.scheme, group.format, wanted) },
     { "output_activations", json.null },
@@ -284,7 +285,7 @@ function compressed.config(made)
   return { { "quantization_config", json.object {
     { "quant_method", "compressed-tensors" }, { "format", format },
     { "quantization_status", "compressed" }, { "global_compression_ratio", json.null },
-    { "kv_cache_scheme", json.null }, { "ignore", json.array(names.kept(made)) },
+    { "kv_cache_scheme", json.null }, { "ignore", names.kept(made) },
     { "config_groups", json.object(described) },
   } } }
 end
@@ -385,6 +386,7 @@ function readers.u8(look, path)
   if not words then return nil, message end
   local shape = { words[1], words[2] * 2 }
   local nvfp4 = look.has(path, "weight_global_scale")
+    or look.dtype(path, "weight_scale") == "f8_e4m3"
   local format = nvfp4 and "nvfp4-pack-quantized" or "mxfp4-pack-quantized"
   local scheme = scheme_of.ready[nvfp4 and "nvfp4" or "mxfp4"]
   return { scheme = scheme, shape = shape, outputs = outputs_of(format, scheme, shape) }

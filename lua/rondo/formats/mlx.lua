@@ -167,13 +167,37 @@ local function said_of(said, path)
     text.value(mode), text.value(bits), text.value(size))
 end
 
+-- Bits and group sizes that so many words and groups in a row can be, in words.
+local function candidates(words, groups)
+  local list = {}
+  for _, size in ipairs { 32, 64, 128 } do
+    local bits = words * 32 // math.max(size * groups, 1)
+    if integer_bits[bits] and bits * size * groups == words * 32 then
+      list[#list + 1] = ("%d bits in groups of %d"):format(bits, size)
+    end
+  end
+  return #list > 0 and table.concat(list, ", or ") or "no bits and groups that there are"
+end
+
+-- What is wrong with integers of which the configuration says bits and group size, or nil.
+local function unlike(look, path, bits, size)
+  local codes, scales = look.shape(path, "weight"), look.shape(path, "scales")
+  local words, groups = codes[#codes] or 0, scales[#scales] or 0
+  if groups * bits * size == words * 32 then return nil end
+  return ("has %d words in a row of 'weight' and %d groups in 'scales': %s, where the "
+    .. "configuration says %d bits in groups of %d"):format(words, groups,
+      candidates(words, groups), bits, size)
+end
+
 local function scheme_for(look, path, said)
   local mode, bits, size = said_of(said, path)
   if not mode then return nil, bits end
   if mode == "nvfp4" then return scheme_of.ready.nvfp4 { tensor_scale = false } end
   if mode ~= "affine" then return scheme_of.ready[mode] end
-  local scale, message = look.floats(path, "scales")
-  if not scale then return nil, message end
+  local scale, scales = look.floats(path, "scales")
+  if not scale then return nil, scales end
+  local message = unlike(look, path, bits, size)
+  if message then return nil, message end
   return scheme_of.types["int" .. bits] { group_size = size, symmetric = false, zero = "float",
                                           scale = scale }
 end

@@ -25,6 +25,7 @@ local layer_of = require "rondo.model.layer"
 local layers_of = require "rondo.model.layers"
 local lfs = require "lfs"
 local options = require "rondo.options"
+local strays = require "rondo.formats.strays"
 local suggest = require "rondo.model.suggest"
 local text = require "rondo.model.text"
 local tied_of = require "rondo.model.tied"
@@ -105,11 +106,14 @@ local function ambiguous(self, name, found)
     text.path(self.path), candidates_text(found)), "usage", true
 end
 
--- " (...)" for a name, or the end of one, whose weight is stored quantized.
+local function ends_in(name, last)
+  return name == last or name:sub(-#last - 1) == "." .. last
+end
+
+-- " (...)" for the name of a layer, or of its weight, that is stored quantized, or the end of one.
 local function quantized_as(self, name)
   for _, record in ipairs(hidden[self].records or {}) do
-    local weight = record.weight
-    if weight == name or weight:sub(-#name - 1) == "." .. name then
+    if ends_in(record.weight, name) or ends_in(record.name, name) then
       return (": it is quantized; model:layer(%q).weight dequantizes it"):format(record.name)
     end
   end
@@ -421,6 +425,15 @@ local function folder_of(path)
   return folder or "."
 end
 
+-- A model that is whole as far as its method is read; or nil, message, code.
+local function checked(opened, message, code)
+  if not opened then return nil, message, code end
+  local own = hidden[opened]
+  message = own.records and strays.complaint(opened.checkpoint, opened.quantization, own.records)
+  if message then return nil, ("%s: %s"):format(text.path(opened.path), message), "format" end
+  return opened
+end
+
 --- Opens a model.
 -- @param path  a folder in Hugging Face layout, its index, or one safetensors file
 -- @param given { mode = "map" } tensors are views of the mapped file, "read": copies
@@ -438,7 +451,7 @@ function model.open(path, given)
   local opened
   if fields or not message then
     local about = { path = path, folder = folder, config = fields }
-    opened, message, code = model.wrap(checkpoint, about)
+    opened, message, code = checked(model.wrap(checkpoint, about))
   end
   if not opened then checkpoint:close() return nil, message, code end
   return opened
