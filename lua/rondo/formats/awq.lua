@@ -108,7 +108,7 @@ function awq.config(made)
   return { { "quantization_config", json.object {
     { "quant_method", "awq" }, { "bits", 4 }, { "group_size", size == "row" and -1 or size },
     { "zero_point", true }, { "version", "gemm" },
-    { "modules_to_not_convert", #kept > 0 and json.array(kept) or json.null }, left_out(made),
+    { "modules_to_not_convert", #kept > 0 and kept or json.null }, left_out(made),
   } } }
 end
 

@@ -185,7 +185,7 @@ function bitsandbytes.config(made)
     { "bnb_4bit_compute_dtype", long_names[read.model_dtype(made.model.config)] },
     { "bnb_4bit_quant_storage", "uint8" }, { "llm_int8_threshold", 6.0 },
     { "llm_int8_has_fp16_weight", false }, { "llm_int8_enable_fp32_cpu_offload", false },
-    { "llm_int8_skip_modules", json.array(names.kept(made)) },
+    { "llm_int8_skip_modules", names.kept(made) },
   } } }
 end
 

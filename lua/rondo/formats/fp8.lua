@@ -90,7 +90,7 @@ function fp8.config(made)
   local most = read.most_common(made)
   local fields = { { "quant_method", "fp8" }, { "fmt", "e4m3" }, { "activation_scheme", "dynamic" },
                    { "weight_block_size", json.array { 128, 128 } },
-                   { "modules_to_not_convert", json.array(names.kept(made)) } }
+                   { "modules_to_not_convert", names.kept(made) } }
   if most and most.scale == "e8m0" then table.insert(fields, 4, { "scale_fmt", "ue8m0" }) end
   return { { "quantization_config", json.object(fields) } }
 end

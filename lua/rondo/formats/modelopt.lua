@@ -59,7 +59,7 @@ function modelopt.config(made)
   }
   return { { "quantization_config", json.object {
     { "quant_method", "modelopt" }, { "quant_algo", "W4A16_NVFP4" }, { "producer", producer() },
-    { "kv_cache_scheme", json.null }, { "ignore", json.array(names.kept(made)) },
+    { "kv_cache_scheme", json.null }, { "ignore", names.kept(made) },
     { "config_groups", json.object { { "group_0", group } } },
   } } }
 end
@@ -70,7 +70,7 @@ function modelopt.files(made)
     { "producer", producer() },
     { "quantization", json.object {
       { "quant_algo", "W4A16_NVFP4" }, { "kv_cache_quant_algo", json.null }, { "group_size", 16 },
-      { "exclude_modules", json.array(names.kept(made)) },
+      { "exclude_modules", names.kept(made) },
     } },
   }, { indent = 2 })
   return { { "hf_quant_config.json", text .. "\n" } }

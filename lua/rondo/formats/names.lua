@@ -9,6 +9,7 @@
 -- Found in vllm-project/vllm: utils/gptq_utils.py, utils/quant_utils.py, compressed_tensors_moe.py
 -- and bitsandbytes.py.
 
+local json = require "rondo.json"
 local parts = require "rondo.recipe.parts"
 
 local names = {}
@@ -40,30 +41,35 @@ function names.modules(made)
   return alike
 end
 
---- Adds to a list of paths the names under which engines ask for the experts of a layer one by one.
-function names.add_experts(paths, module)
-  local seen = {}
-  for _, path in ipairs(paths) do seen[path] = true end
-  for _, tail in ipairs(FIRST_EXPERT) do
-    if not seen[module.name .. tail] then paths[#paths + 1] = module.name .. tail end
-  end
+--- A list of paths, each of which stands there once; add with names.add.
+function names.list()
+  return { seen = {} }
+end
+
+function names.add(list, path)
+  if not list.seen[path] then list.seen[path], list[#list + 1] = true, path end
+end
+
+--- Adds the names under which engines ask for the first expert of a module of experts.
+function names.add_experts(list, module)
+  for _, tail in ipairs(FIRST_EXPERT) do names.add(list, module.name .. tail) end
 end
 
 --- The paths of the linear layers that a plan does not quantize, and of the modules that engines
---- make of them.
+--- make of them; a list for json.
 function names.kept(made)
-  local paths, seen = {}, {}
-  local function add(path)
-    if not seen[path] then seen[path], paths[#paths + 1] = true, path end
-  end
-  for path in plan().kept(made) do add(path) end
+  local list = names.list()
+  for path in plan().kept(made) do names.add(list, path) end
   for _, module in ipairs(names.modules(made)) do
-    if not module.scheme then
-      add(module.name)
-      for _, tail in ipairs(module.experts and FIRST_EXPERT or {}) do add(module.name .. tail) end
-    end
+    if not module.scheme then names.add(list, module.name) end
+    if not module.scheme and module.experts then names.add_experts(list, module) end
   end
-  return paths
+  return names.array(list)
+end
+
+--- The list as rondo.json writes it.
+function names.array(list)
+  return json.array(table.move(list, 1, #list, 1, {}))
 end
 
 --- A pattern of Python's that is exactly that path, or that of a module in it where `below` says

@@ -29,8 +29,8 @@
 --   policy      function (plan): chooses schemes knowing all layers; see rondo.policy
 --   revise      function (scheme, layer) -> scheme or nil: has the last word on a layer that is
 --               quantized, and may look at its weight
---   fused       false: layers that engines fuse (q, k, v; gate, up; experts, in formats with a layer
---               for each) may have different schemes, scales and fallbacks
+--   fused       false: layers that engines fuse (q, k, v; gate, up; experts, in formats with a
+--               layer for each) may have different schemes, scales and fallbacks
 --   options     what may be told from outside, described as in rondo.options; then rules is a
 --               function (values) -> a table of rules and of all fields but name and options
 -- A recipe with options is called with them: recipe { bits = 3 }.
