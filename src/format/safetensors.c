@@ -213,7 +213,6 @@ static bool check_entry(header_reader *r, rondo_st_tensor *t, const entry_facts 
   if (facts->begin > facts->end) return refuse_entry(r, "it ends before it begins");
   if (facts->end - facts->begin != bits / 8)
     return refuse_entry(r, "its extent is not the size of its shape and dtype");
-  if (facts->end > r->st->data_size) return refuse_entry(r, "it ends behind the end of the file");
   t->offset = facts->begin;
   t->size = bits / 8;
   return true;
@@ -272,9 +271,15 @@ static bool check_coverage(rondo_safetensors *st, const char *shown, rondo_error
     if (t->offset < at) return refuse_tensor(st, i, shown, "it overlaps another tensor", e);
     if (t->offset > at)
       return refuse_tensor(st, i, shown, "bytes before it belong to no tensor", e);
-    at += t->size; /* at most data_size: checked with the entry */
+    at += t->size; /* no more than data_offsets can say */
   }
   if (at == st->data_size) return true;
+  if (at > st->data_size) {
+    return rondo_fail(e, RONDO_FORMAT,
+                      "%s: the file is cut short: its header describes %llu bytes of tensors, %llu "
+                      "are there",
+                      shown, (unsigned long long)at, (unsigned long long)st->data_size);
+  }
   return rondo_fail(e, RONDO_FORMAT, "%s: %llu bytes behind the last tensor belong to none", shown,
                     (unsigned long long)(st->data_size - at));
 }
