@@ -233,6 +233,10 @@ describe("a quantized model", function()
     local _, message = opened:tensor(good .. ".weight")
     assert.truthy(message:find(('it is quantized; model:layer("%s").weight dequantizes it')
       :format(good), 1, true), message)
-    assert.is_false(pcall(function() return opened["o_proj.weight"] end))
+    for _, name in ipairs { good, "layers.0.self_attn.o_proj", "o_proj", "o_proj.weight" } do
+      local fine, why = pcall(function() return opened[name] end)
+      assert.is_false(fine)
+      assert.truthy(why:find("dequantizes it", 1, true), why)
+    end
   end)
 end)

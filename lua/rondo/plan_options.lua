@@ -34,7 +34,8 @@ for _, name in ipairs(scheme_of.whole) do dtypes[#dtypes + 1], is_whole[name] = 
 
 --- Describes the options of plan.make, for rondo.options.
 plan_options.description = {
-  recipe = { kind = "custom", says = "a recipe (see rondo.recipe)", check = check_recipe },
+  recipe = { kind = "custom", check = check_recipe,
+             says = "a recipe (rondo.recipe { ... }, or dofile of a file that returns one)" },
   bits = { kind = "integer", min = 1, max = 16, default = 4 },
   group_size = { kind = "custom", check = group_size, default = 32,
                  says = "-1 (a whole row), \"row\" or an integer of at least 1" },

@@ -180,6 +180,13 @@ local function class_of_module(value)
   end
 end
 
+-- What is said of a value that has a name of its own, as rondo.clip.signed has, or nil.
+local function of_named_value(what)
+  for _, entry in ipairs(docs.load().values) do
+    if rawequal(docs.resolve(entry.name), what) then return of_value(entry) end
+  end
+end
+
 local function lines_for(what)
   if what == nil or what == require "rondo" then return overview() end
   if type(what) == "string" then return of_name(what) or of_end(what) or unknown(what) end
@@ -187,8 +194,13 @@ local function lines_for(what)
     local entry = docs.of_function(what)
     return entry and of_function(entry) or { docs.signature(what), "  no documentation" }
   end
+  local lines = of_named_value(what) or {}
   local class = docs.class_of(what) or class_of_module(what)
-  if class then return of_class(class) end
+  if class then
+    if #lines > 0 then lines[#lines + 1] = "" end
+    add_all(lines, of_class(class))
+  end
+  if #lines > 0 then return lines end
   return { ("no documentation for a value of type %s"):format(type(what)) }
 end
 
