@@ -159,6 +159,17 @@ describe("layers that engines fuse", function()
   end)
 end)
 
+describe("a router", function()
+  it("is no part of a matrix, though it is called gate", function()
+    local router, gate = layer .. "mlp.gate", layer .. "mlp.gate_proj"
+    local folder = model { [router] = { 2, 32 }, [gate] = { 16, 32 },
+                           [layer .. "mlp.up_proj"] = { 16, 32 } }
+    local out = quantize(folder, { format = "compressed-tensors", recipe = rondo.recipe {
+      { "mlp.gate", rondo.keep }, otherwise = rondo.int4 { group_size = 32 } } })
+    assert.same({ router }, quantized.json(out).quantization_config.ignore)
+  end)
+end)
+
 describe("the experts of a layer", function()
   local above = layer .. "mlp.experts."
   local function shapes(down)

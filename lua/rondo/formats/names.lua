@@ -23,7 +23,8 @@ local FIRST_EXPERT = { ".0.gate_proj", ".0.up_proj", ".0.down_proj" }
 function names.modules(made)
   local by_name, list = {}, {}
   local function add(path, kind, scheme)
-    local name = kind == "expert" and parts.experts(path) or parts.fused(path)
+    local name = kind == "expert" and parts.experts(path)
+      or kind == "linear" and parts.fused(path)
     local known = name and by_name[name]
     if known then
       known.mixed = known.mixed or known.scheme ~= scheme

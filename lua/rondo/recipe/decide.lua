@@ -303,7 +303,7 @@ local EXPERTS = "the experts of a layer"
 -- they share (nil for experts, whose numbers have any length); false for a layer by itself.
 local function ties_of(made, number)
   local name, what = made.names[number], layers_of.at(made.list, number)
-  if not what then return false end
+  if not what or what.kind ~= "linear" and what.kind ~= "expert" then return false end
   if what.kind == "expert" and made.format.experts then return { words = EXPERTS } end
   local shared, family = parts.partners(layers_of.path(made.list, name))
   return shared and { words = family.words, tail = #name - #shared } or false
