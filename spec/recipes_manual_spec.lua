@@ -77,3 +77,45 @@ describe("docs/recipes.md", function()
     assert.truthy(rondo.open(folder .. "/w3") and rondo.open(folder .. "/mine"))
   end)
 end)
+
+describe("the recipes of README.md and examples", function()
+  -- Layers of 128 and 256 inputs, of which every format takes groups of 64 and 128.
+  local function whole(path)
+    local tensors = { ["model.norm.weight"] = rondo.full({ 128 }, 1) }
+    for i = 0, 2 do
+      for seed, part in ipairs { "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                                 "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+                                 "mlp.down_proj" } do
+        local wide = part == "mlp.gate_proj" or part == "mlp.up_proj"
+        local rows, cols = wide and 256 or 128, part == "mlp.down_proj" and 256 or 128
+        tensors[("model.layers.%d.%s.weight"):format(i, part)] =
+          rondo.randn({ rows, cols }, 10 * i + seed)
+      end
+    end
+    assert(rondo.safetensors.save(path .. "/model.safetensors", tensors))
+    models.write(path .. "/config.json", '{"architectures":["LlamaForCausalLM"]}')
+    return assert(rondo.open(path))
+  end
+
+  it("leave no layer out for want of a place", function()
+    local folder = models.temporary()
+    local model = whole(folder)
+    local readme = shell.read_file "README.md"
+    local text = readme:match "\n(    local rondo[^\n]*\n    return rondo.recipe {.-\n    })\n"
+    models.write(folder .. "/readme.lua", text)
+    local recipes = { readme = assert(loadfile(folder .. "/readme.lua"))() }
+    local saved = package.path
+    package.path = "examples/recipes/?.lua;" .. saved
+    for _, name in ipairs { "w4", "w8", "w4_ends8", "llama_mixed", "super_weights" } do
+      recipes[name] = dofile(("examples/recipes/%s.lua"):format(name))
+    end
+    package.path = saved
+    for name, recipe in pairs(recipes) do
+      for _, format in ipairs { "packed", "compressed-tensors", "gptq", "mlx" } do
+        local good, made = pcall(rondo.plan, model, { recipe = recipe, format = format })
+        assert.is_true(good, ("%s as %s: %s"):format(name, format, tostring(made)))
+        assert.equal(21, made.totals.quantized)
+      end
+    end
+  end)
+end)
