@@ -32,6 +32,9 @@ local function written(checkpoint)
   table.sort(list, function(a, b) return a[1] < b[1] end)
   models.write(folder .. "/model.safetensors", raw.pack(list))
   models.write(folder .. "/config.json", json.encode(checkpoint.config))
+  for name, value in pairs(checkpoint.files or {}) do
+    models.write(folder .. "/" .. name, json.encode(value))
+  end
   return folder
 end
 
@@ -186,6 +189,30 @@ describe("broken quantized checkpoints", function()
             broken.tensors[name] = t
           end
         end
+      end
+    end)
+  end
+
+  -- A file beside config.json says the same as the block does.
+  for _, case in ipairs { { "gptq", rondo.int4 { group_size = 32 }, "quantize_config.json" },
+                          { "awq", rondo.int4 { group_size = 32 }, "quant_config.json" },
+                          { "modelopt", rondo.nvfp4, "hf_quant_config.json" } } do
+    it("hold anything in a file beside config.json: " .. case[3], function()
+      local good = made(case[1], case[2])
+      local block = good.config.quantization_config
+      good.config.quantization_config = nil
+      good.files = { [case[3]] = block }
+      each_place(block, function(place, key)
+        local before = place[key]
+        for _, value in ipairs(strange) do
+          place[key] = value
+          survives(good, ("%s: %s = %s"):format(case[3], key, tostring(value)))
+        end
+        place[key] = before
+      end)
+      for _, value in ipairs(strange) do
+        good.files[case[3]] = value
+        survives(good, case[3] .. " of " .. tostring(value))
       end
     end)
   end

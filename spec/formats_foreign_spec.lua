@@ -166,6 +166,20 @@ describe("what says that a checkpoint is quantized", function()
     assert.truthy(message:find("quant_config.json", 1, true), message)
   end)
 
+  it("is missed where tensors are of quantized layers", function()
+    for _, make in ipairs { gptq_layer, awq_layer } do
+      local folder = folder_of(make(), plain)
+      local made, message = rondo.plan(folder)
+      assert.is_nil(made)
+      for _, piece in ipairs { folder, LAYER .. ".qweight", "nothing says how it is quantized" } do
+        assert.truthy(message:find(piece, 1, true), message)
+      end
+      made, message = rondo.plan(folder .. "/model.safetensors")
+      assert.is_nil(made)
+      assert.truthy(message:find("qweight", 1, true), message)
+    end
+  end)
+
   it("may lack quant_method, or write it otherwise", function()
     local function method_of(block)
       local folder = folder_of({}, { quantization_config = block })
