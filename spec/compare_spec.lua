@@ -4,6 +4,7 @@
 local compare = require "rondo.compare"
 local model = require "rondo.model"
 local models = require "spec.support.models"
+local rondo = require "rondo"
 local tiles = require "rondo.tiles"
 
 local function floats(...) return ("<" .. ("f"):rep(select("#", ...))):pack(...) end
@@ -21,8 +22,69 @@ local function compared(a, b)
   return assert(compare.run(models.folder(a), models.folder(b)))
 end
 
+-- Folders of one model of experts in three forms: stacked as transformers has them, split, stacked
+-- by projection as mlx-lm has them; the names of the split ones.
+local function expert_folders()
+  local path, stacked = "model.layers.0.mlp.", {}
+  local split, by_projection, names = {}, {}, {}
+  local gate_up, down = rondo.randn({ 3, 8, 6 }, 1), rondo.randn({ 3, 6, 4 }, 2)
+  stacked[path .. "experts.gate_up_proj"], stacked[path .. "experts.down_proj"] = gate_up, down
+  local parts = { gate_proj = gate_up[":, 1:4, :"]:contiguous(),
+                  up_proj = gate_up[":, 5:8, :"]:contiguous(), down_proj = down }
+  for name, part in pairs(parts) do
+    by_projection[path .. "switch_mlp." .. name .. ".weight"] = part
+    for number = 1, 3 do
+      local expert = path .. "experts." .. number - 1 .. "." .. name
+      split[expert .. ".weight"] = part[number]:contiguous()
+      names[#names + 1] = expert
+    end
+  end
+  local folders = {}
+  for i, tensors in ipairs { stacked, split, by_projection } do
+    folders[i] = models.temporary()
+    assert(rondo.safetensors.save(folders[i] .. "/model.safetensors", tensors))
+    models.write(folders[i] .. "/config.json", '{"model_type":"qwen3_moe"}')
+  end
+  return folders, names
+end
+
 describe("comparing two checkpoints", function()
   teardown(models.cleanup)
+
+  it("finds experts in whichever tensors they are", function()
+    local folders, names = expert_folders()
+    for i, a in ipairs(folders) do
+      for j, b in ipairs(folders) do
+        local r = assert(compare.run(a, b))
+        assert.same({ {}, {}, {}, {} },
+                    { r.only_a, r.only_b, r.differing_shapes, r.tensors }, i .. " and " .. j)
+        assert.same({ 3 * (8 * 6 + 6 * 4), 0 }, { r.totals.weights, r.totals.relative_error })
+        local split = by_name(r.layers)
+        for _, name in ipairs((i == 2 or j == 2) and names or {}) do
+          assert.truthy(split[name], name)
+        end
+      end
+    end
+    local file = folders[2] .. "/model.safetensors"
+    local tensors = assert(rondo.safetensors.load(file))
+    local changed = names[5]
+    local before = tensors[changed .. ".weight"]:clone()
+    for name, tensor in pairs(tensors) do tensors[name] = tensor:clone() end
+    tensors[changed .. ".weight"][2][3] = 100
+    assert(rondo.safetensors.save(file, tensors))
+    for i, a in ipairs(folders) do
+      for _, r in ipairs { assert(compare.run(a, folders[2])),
+                           assert(compare.run(folders[2], a)) } do
+        for _, layer in ipairs(r.layers) do
+          local expected = i ~= 2 and layer.name == changed and 1 or 0
+          assert.equal(expected, layer.differing, layer.name)
+        end
+        if i ~= 2 then
+          assert.near(100 - before:totable()[2][3], by_name(r.layers)[changed].max_abs, 1e-4)
+        end
+      end
+    end
+  end)
 
   it("gives errors that agree with a hand calculation", function()
     local r = compared({ { "a.fc.weight", { 2, 2 }, bytes = floats(1, -2, 3, 4) } },

@@ -1,14 +1,18 @@
 -- compare: how far one checkpoint is from another, layer by layer, whatever form each is stored in
--- (plain, fake-quantized, packed). Layers are matched by their names, everything else by the names
--- of the tensors.
+-- (plain, fake-quantized, packed). Layers are matched by their names, experts also where the one
+-- has them in one tensor and the other each in its own; everything else by the names of tensors.
 --
 -- Memory is bounded by a few tiles. A layer's mean squared and relative error are those of
 -- rondo-report.json: the same kernel over the same rows, A being what the error is measured
 -- against.
 
+local config_of = require "rondo.model.config"
 local core = require "rondo.core"
 local kinds = require "rondo.model.layer"
+local pieces = require "rondo.formats.pieces"
+local shape_of = require "rondo.shape"
 local side_by_side = require "rondo.model.side_by_side"
+local source_of = require "rondo.model.source"
 local text_table = require "rondo.text_table"
 
 local compare = {}
@@ -47,19 +51,21 @@ local function errors(entry, error, norm, weights)
   return entry
 end
 
+-- Compares what a and b have of the layer called `name`: a list of { source of a, of b }.
 -- mse: mean of (a-b)^2 over the places finite in both; relative_error: its sum over that of a^2;
 -- snr_db: -10 log10 of that, nil where nothing was lost.
-local function compare_layers(a, b, advance)
-  local entry = { name = a.name, shape = a.shape, dtype_a = a.dtype, dtype_b = b.dtype,
-                  quantized_a = a.quantized, quantized_b = b.quantized }
+local function compare_layers(name, shape, a, b, both, advance)
+  local entry = { name = name, shape = shape, dtype_a = a.dtype, dtype_b = b.dtype,
+                  quantized_a = a.quantized, quantized_b = b.quantized,
+                  weights = shape_of.count(shape) }
   local state = { sums = core.sums(), difference = core.zeros({ 3 }, "f64") }
-  local x, y = a.source, b.source
-  local done, message, code = side_by_side.each_tile(x, y, function(tile_a, tile_b)
-    add_tiles(tile_a, tile_b, state)
-    add_difference(tile_a, tile_b, state)
-  end, advance)
-  if not done then return nil, ("%s: %s"):format(a.name, message), code end
-  entry.weights = x.rows * x.cols
+  for _, pair in ipairs(both) do
+    local done, message, code = side_by_side.each_tile(pair[1], pair[2], function(x, y)
+      add_tiles(x, y, state)
+      add_difference(x, y, state)
+    end, advance)
+    if not done then return nil, ("%s: %s"):format(name, message), code end
+  end
   take_differences(entry, state)
   entry.error, entry.norm = state.sums:values()
   return errors(entry, entry.error, entry.norm, entry.weights)
@@ -116,24 +122,85 @@ local function new_result()
   return { layers = {}, tensors = {}, differing_shapes = {}, only_a = {}, only_b = {} }
 end
 
-local function add_all_layers(result, maps, order, advance)
-  for _, name in ipairs(order.a) do
-    local a, b = maps.a[name], maps.b[name]
-    if a and not b then
-      result.only_a[#result.only_a + 1] = { name = name, what = "layer" }
-    elseif a and not same_shape(a.shape, b.shape) then
-      table.insert(result.differing_shapes, { name = name, what = "layer", shape_a = a.shape,
-                                              shape_b = b.shape })
-    elseif a then
-      local entry, message, code = compare_layers(a, b, advance)
-      if not entry then return nil, message, code end
-      result.layers[#result.layers + 1] = entry
+-- What a and b have of a layer: { name, shape, a, b, pairs }, pairs as compare_layers wants them;
+-- false where shapes differ.
+local function same_layer(a, b)
+  if not same_shape(a.shape, b.shape) then return false end
+  return { name = a.name, shape = a.shape, a = a, b = b, pairs = { { a.source, b.source } } }
+end
+
+-- Where another checkpoint has what one has in `layer`, under other names: a list as above, in
+-- which a is the one; nil where it has not.
+local function elsewhere(layer, others, types)
+  local stack, number = pieces.stack_of(layer.name, types)
+  local there = stack and others[stack]
+  if there and number <= there.source.slices then
+    return { { name = layer.name, shape = layer.shape, a = layer, b = there,
+               pairs = { { layer.source, source_of.slice(there.source, number) } } } }
+  end
+  local list = {}
+  for _, matrices in ipairs(side_by_side.by_path(
+    side_by_side.matrices(layer, others, types) or {})) do
+    local other, both = others[matrices[1].path], {}
+    for i, m in ipairs(matrices) do both[i] = { m.from, source_of.slice(other.source, m.slice) } end
+    list[#list + 1] = same_shape(matrices[1].shape, other.shape)
+      and { name = other.name, shape = other.shape, a = layer, b = other, pairs = both } or nil
+  end
+  return #list > 0 and list or nil
+end
+
+-- The same with b for the one.
+local function turned(list)
+  for _, match in ipairs(list or {}) do
+    match.a, match.b = match.b, match.a
+    for _, pair in ipairs(match.pairs) do pair[1], pair[2] = pair[2], pair[1] end
+  end
+  return list
+end
+
+-- Notes the layers that are in one of the models alone; found: the names of those in both.
+local function add_missing(result, maps, order, found)
+  for _, side in ipairs { "a", "b" } do
+    for _, name in ipairs(order[side]) do
+      if maps[side][name] and not found[side][name] then
+        table.insert(result["only_" .. side], { name = name, what = "layer" })
+      end
     end
   end
-  for _, name in ipairs(order.b) do
-    if maps.b[name] and not maps.a[name] then
-      result.only_b[#result.only_b + 1] = { name = name, what = "layer" }
+end
+
+-- All layers that both have: a list of matches in a's order, then b's.
+local function match_layers(result, maps, order, types)
+  local list, found = {}, { a = {}, b = {} }
+  local function add(matches)
+    for _, match in ipairs(matches or {}) do
+      list[#list + 1] = match
+      found.a[match.a.name], found.b[match.b.name] = true, true
     end
+  end
+  for _, name in ipairs(order.a) do
+    local a, b = maps.a[name], maps.b[name]
+    local match = a and b and same_layer(a, b)
+    if match == false then
+      found.a[name], found.b[name] = true, true
+      table.insert(result.differing_shapes, { name = name, what = "layer", shape_a = a.shape,
+                                              shape_b = b.shape })
+    elseif a then add(match and { match } or elsewhere(a, maps.b, types.a)) end
+  end
+  for _, name in ipairs(order.b) do
+    local b = maps.b[name]
+    if b and not found.b[name] then add(turned(elsewhere(b, maps.a, types.b))) end
+  end
+  add_missing(result, maps, order, found)
+  return list
+end
+
+local function add_all_layers(result, matches, advance)
+  for _, match in ipairs(matches) do
+    local entry, message, code = compare_layers(match.name, match.shape, match.a, match.b,
+                                                match.pairs, advance)
+    if not entry then return nil, message, code end
+    result.layers[#result.layers + 1] = entry
   end
   return true
 end
@@ -228,10 +295,11 @@ end
 -- @param a, b  what rondo.open gives, or paths; errors are measured against a
 -- @param progress  function (done, total), in weights, or nil
 -- @return a table, or nil, message, code where something cannot be read:
---   layers            of both, in a's order: { name, shape, weights, dtype_a, dtype_b, quantized_a,
---                     quantized_b, mse, relative_error, snr_db (nil: nothing lost), max_abs,
---                     differing, incomparable (places where just one is finite), error and norm
---                     (the sums behind relative_error) }
+--   layers            of both, in a's order, experts as the one that splits them calls them:
+--                     { name, shape, weights, dtype_a, dtype_b, quantized_a, quantized_b, mse,
+--                     relative_error, snr_db (nil: nothing lost), max_abs, differing,
+--                     incomparable (places where just one is finite), error and norm (the sums
+--                     behind relative_error) }
 --   tensors           the others: { name, shape, dtype_a, dtype_b, identical (the same type and
 --                     bits), and unless opaque: differing, max_abs, incomparable }
 --   differing_shapes  { name, what, shape_a, shape_b }; what: "layer" or "tensor"
@@ -256,7 +324,9 @@ function compare.run(a, b, progress)
     if progress then progress(done, total) end
   end
   local good
-  good, message, code = add_all_layers(result, maps, order, advance)
+  local types = { a = config_of.set(a.config, "model_type"),
+                  b = config_of.set(b.config, "model_type") }
+  good, message, code = add_all_layers(result, match_layers(result, maps, order, types), advance)
   if good then good, message, code = add_all_tensors(result, a, b, maps, advance) end
   if not good then return nil, message, code end
   result.totals = sum_layers(result.layers, function() return true end)

@@ -3,6 +3,7 @@
 
 local layers_of = require "rondo.model.layers"
 local model_of = require "rondo.model"
+local pieces = require "rondo.formats.pieces"
 local source = require "rondo.model.source"
 local tiles = require "rondo.tiles"
 
@@ -41,6 +42,58 @@ end
 --- Types without arithmetic: their tensors are the same, byte by byte, or they differ.
 side_by_side.opaque = { f4 = true, f6_e2m3 = true, f6_e3m2 = true, f8_e8m0 = true,
                         f8_e4m3fnuz = true, f8_e5m2fnuz = true, c64 = true }
+
+-- ---- Layers ----
+
+-- The matrices of the pieces that a layer was cut into; nil where these are not there.
+local function cut_matrices(layer, about, how, others)
+  local found = {}
+  for _, piece in ipairs(pieces.of({ experts = how }, about) or {}) do
+    local path = pieces.path(layer.name, piece)
+    if not piece.tail or not others[path] then return nil end
+    for index = 1, piece.count do
+      found[#found + 1] = { path = path, slice = index, shape = piece.shape,
+                            from = pieces.source(layer.source, piece, index) }
+    end
+  end
+  return #found > 0 and found or nil
+end
+
+--- The matrices of a layer and where they are in another checkpoint, a list of { path, slice, shape
+--- (of what has that path), from }; nil where they are not there. Experts that the one has in a
+--- tensor may be cut in the other (rondo.formats.pieces).
+-- @param others  the other's layers by their names
+-- @param types   of the model, see rondo.model.config.set
+function side_by_side.matrices(layer, others, types)
+  local about = { path = layer.name, shape = layer.shape, transposed = layer.transposed,
+                  types = types }
+  for _, how in ipairs(layer.stacked and { "split", "stack" } or {}) do
+    local found = cut_matrices(layer, about, how, others)
+    if found then return found end
+  end
+  if not others[layer.name] then return nil end
+  local found = {}
+  for index = 1, layer.source.slices do
+    found[index] = { path = layer.name, slice = index, shape = layer.shape,
+                     from = source.slice(layer.source, index) }
+  end
+  return found
+end
+
+--- Lists of matrices that have a path in common, in their order.
+function side_by_side.by_path(matrices)
+  local lists, of = {}, {}
+  for _, matrix in ipairs(matrices) do
+    if not of[matrix.path] then
+      of[matrix.path] = {}
+      lists[#lists + 1] = of[matrix.path]
+    end
+    table.insert(of[matrix.path], matrix)
+  end
+  return lists
+end
+
+-- ---- Tensors ----
 
 local BYTES = 8 * 1024 * 1024
 

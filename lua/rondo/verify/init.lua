@@ -48,39 +48,6 @@ end
 
 -- ---- What belongs together ----
 
--- The matrices of the pieces that a layer was cut into; nil where these are not there.
-local function cut_matrices(layer, about, how, quantized)
-  local found = {}
-  for _, piece in ipairs(pieces.of({ experts = how }, about) or {}) do
-    local path = pieces.path(layer.name, piece)
-    if not piece.tail or not quantized[path] then return nil end
-    for index = 1, piece.count do
-      found[#found + 1] = { path = path, slice = index, shape = piece.shape,
-                            from = pieces.source(layer.source, piece, index) }
-    end
-  end
-  return #found > 0 and found or nil
-end
-
--- The matrices of a source's layer and where they are in the quantized checkpoint, a list of
--- { path, slice, shape (of what has that path), from }; nil where they are not there. Experts that
--- the source has in one tensor may have been cut (rondo.formats.pieces).
-local function matrices_of(layer, quantized, types)
-  local about = { path = layer.name, shape = layer.shape, transposed = layer.transposed,
-                  types = types }
-  for _, how in ipairs(layer.stacked and { "split", "stack" } or {}) do
-    local found = cut_matrices(layer, about, how, quantized)
-    if found then return found end
-  end
-  if not quantized[layer.name] then return nil end
-  local found = {}
-  for index = 1, layer.source.slices do
-    found[index] = { path = layer.name, slice = index, shape = layer.shape,
-                     from = source_of.slice(layer.source, index) }
-  end
-  return found
-end
-
 -- Adds a layer of the source to those that are one stack in the quantized checkpoint, by its path:
 -- { layer = the first of them, and matrices as above }. Whether it belongs there.
 local function gather(stacks, layer, quantized, types)
@@ -89,19 +56,6 @@ local function gather(stacks, layer, quantized, types)
   stacks[path] = stacks[path] or { layer = layer }
   table.insert(stacks[path], { path = path, slice = number, from = layer.source })
   return true
-end
-
--- Lists of matrices that have a path in common, in their order.
-local function by_path(matrices)
-  local lists, of = {}, {}
-  for _, matrix in ipairs(matrices) do
-    if not of[matrix.path] then
-      of[matrix.path] = {}
-      lists[#lists + 1] = of[matrix.path]
-    end
-    table.insert(of[matrix.path], matrix)
-  end
-  return lists
 end
 
 -- ---- Values ----
@@ -177,7 +131,7 @@ local function check_matrices(result, layer, quantized, list, advance)
 end
 
 local function check_layer(result, layer, quantized, types, advance)
-  local matrices = matrices_of(layer, quantized, types)
+  local matrices = side_by_side.matrices(layer, quantized, types)
   if not matrices then
     if not gather(result.stacks, layer, quantized, types) then
       add_problem(result, "layer", layer.name, "is missing")
@@ -185,7 +139,7 @@ local function check_layer(result, layer, quantized, types, advance)
     return true
   end
   count_quantized(result, layer, quantized[matrices[1].path], 1)
-  for _, list in ipairs(by_path(matrices)) do
+  for _, list in ipairs(side_by_side.by_path(matrices)) do
     local done, message, code = check_matrices(result, layer, quantized, list, advance)
     if not done then return nil, message, code end
   end
