@@ -1,5 +1,4 @@
--- modelopt: NVFP4 checkpoints of NVIDIA's TensorRT Model Optimizer, which vLLM and TensorRT-LLM
--- load.
+-- modelopt: NVFP4 checkpoints of NVIDIA's TensorRT Model Optimizer, which vLLM loads.
 --
 -- A layer P has P.weight (u8 [out, in / 2], the first of two codes in the low half), P.weight_scale
 -- (f8_e4m3 [out, in / 16]) and P.weight_scale_2 (f32): W = weight * weight_scale * weight_scale_2.
