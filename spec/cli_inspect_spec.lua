@@ -3,6 +3,8 @@
 local command = require "spec.support.command"
 local json = require "rondo.json"
 local models = require "spec.support.models"
+local quantized = require "spec.support.quantized"
+local rondo = require "rondo"
 local shell = require "spec.support.shell"
 
 local run = command.run
@@ -26,6 +28,39 @@ describe("rondo inspect", function()
     end
     assert.truthy(text:find "\nsteps +scalar +i64 +other +8\n")
     assert.truthy(text:find "6 tensors in 1 file, 33 values of f32 %+ bf16 %+ i64, 124 B\n")
+  end)
+
+  it("lists the parts of a quantized layer together, and what each is", function()
+    local wanted = {
+      gptq = { rondo.int4 { group_size = 32 }, g_idx = "groups", qweight = "codes",
+               qzeros = "zero points", scales = "scales" },
+      bitsandbytes = { rondo.nf4 { group_size = 64 }, weight = "codes",
+                       ["weight.absmax"] = "scales", ["weight.quant_map"] = "table",
+                       ["weight.quant_state.bitsandbytes__nf4"] = "state" },
+      ["compressed-tensors"] = { rondo.int4 { group_size = 32, symmetric = false },
+                                 weight_packed = "codes", weight_scale = "scales",
+                                 weight_shape = "shape", weight_zero_point = "zero points" },
+    }
+    local paths = { "model.layers.0.mlp.up_proj", "model.layers.0.self_attn.o_proj" }
+    local source = quantized.model({ [paths[1]] = quantized.weight(16, 64, 1),
+                                     [paths[2]] = quantized.weight(16, 64, 2) }, "f32")
+    for format, parts in pairs(wanted) do
+      local folder = quantized.quantize(source, format, { [paths[1]] = parts[1],
+                                                          [paths[2]] = parts[1] })
+      local list, last, seen = json.decode(good { "inspect", folder, "--json" }).tensors, nil, {}
+      for _, t in ipairs(list) do
+        local path, part = t.name:match "^(model%.layers%.0%.[%w_]+%.[%w_]+)%.(.*)$"
+        if path and part ~= "bias" then
+          assert.equal(parts[part], t.kind, t.name)
+          seen[part] = true
+        end
+        if path ~= last then
+          assert.is_nil(seen[path], t.name .. " is not beside its layer's other tensors")
+          seen[path or ""], last = path ~= nil or nil, path
+        end
+      end
+      for part in pairs(parts) do assert.truthy(part == 1 or seen[part], part) end
+    end
   end)
 
   it("gives statistics on request, opaque types without", function()

@@ -373,6 +373,7 @@ describe("rondo.verify", function()
       local found = assert(rondo.verify(model, folder))
       assert.same({}, found.problems)
       assert.equal(1, found.coverage.share)
+      assert.same({ 2, 2 }, { found.coverage.layers, found.coverage.quantized_layers })
     end
   end)
 

@@ -21,13 +21,23 @@ local parts = {
   weight_scale_2 = "scales", weight_global_scale = "scales", absmax = "scales",
   nested_absmax = "scales", SCB = "scales",
   packed_zp = "zero points", qzeros = "zero points", weight_zero_point = "zero points",
-  biases = "zero points",
+  biases = "zero points", g_idx = "groups", weight_g_idx = "groups", weight_shape = "shape",
+  quant_map = "table", nested_quant_map = "table", bitsandbytes__nf4 = "state",
+  bitsandbytes__fp4 = "state", weight_format = "layout",
 }
+
+-- The module that a tensor is of, and what it is there: "fc" and "absmax" of "fc.weight.absmax".
+local function split(name)
+  local path, part = name:match "^(.*)%.([^.]*)$"
+  if not path then path, part = "", name end
+  local dotted = "." .. path
+  local above = dotted:match "^(.*)%.weight$" or dotted:match "^(.*)%.weight%.quant_state$"
+  return above and above:sub(2) or path, part
+end
 
 -- What a tensor that is no layer's own is to the layer whose name it begins with.
 local function kind_of_part(list, name)
-  local path, part = name:match "^(.*)%.([^.]*)$"
-  if not path then path, part = "", name end
+  local path, part = split(name)
   if part:find "_bias$" then path, part = name:sub(1, -6), "bias" end
   if not parts[part] and part ~= "bias" then return "other" end
   for _, weight in ipairs(layers_of.tensor_names(path)) do
@@ -43,15 +53,33 @@ local function kind_of(list, number, name)
   return what and what.kind or kind_of_part(list, name)
 end
 
---- The tensors of a model, numbers in names counted as numbers.
+-- Puts the tensors of each module together, where the first of them stands.
+local function gather(numbers, names)
+  local first, place = {}, {}
+  for i, number in ipairs(numbers) do
+    local path = split(names[number])
+    first[path] = first[path] or i
+    place[number] = { first[path], i }
+  end
+  table.sort(numbers, function(a, b)
+    local x, y = place[a], place[b]
+    if x[1] ~= y[1] then return x[1] < y[1] end
+    return x[2] < y[2]
+  end)
+end
+
+--- The tensors of a model, numbers in names counted as numbers; of a quantized one those of a layer
+--- together.
 -- @return a rondo.sequence of { name, dtype, shape, elements, bytes, kind, file, offset }; kind:
 --         "linear", "lm_head", "router", "expert", "embedding", "norm", "bias", "codes", "scales",
---         "zero points" or "other"; file: a path; offset: of its first byte there
+--         "zero points", "groups", "shape", "table", "state", "layout" (of quantized layers) or
+--         "other"; file: a path; offset: of its first byte there
 function inspect.tensors(model)
   local numbers, list = {}, model_of.layer_list(model)
   local names, files = list.names, model.checkpoint:files()
   for number = 1, #names do numbers[number] = number end
   order.arrange(numbers, function(number) return names[number] end)
+  if model.quantization then gather(numbers, names) end
   return sequence.new(#numbers, function(i)
     local name = names[numbers[i]]
     local dtype, shape, bytes, file, offset = model.checkpoint:info(name)
