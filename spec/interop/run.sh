@@ -109,18 +109,17 @@ lua5.4 "$here/checkpoints.lua" "$scratch/random/stacked" "$scratch/random-stacke
 check mlx "$scratch/random-stacked" "$scratch/random/stacked"
 check_foreign stacked "$scratch/random/stacked" mlx
 check_foreign experts "$scratch/random/experts" mlx
-for model in f32 f16 bf16 experts; do check_model "random-$model" "$scratch/random/$model"; done
+dtypes=bf16 others=mlx
+if [ "$what" = all ]; then dtypes='f32 f16 bf16' others='mlx torch'; fi
+for model in $dtypes experts; do check_model "random-$model" "$scratch/random/$model"; done
 stories=$root/../shared/models/stories260K-hf
 # GPTQModel loads no model without a tokenizer.
 if [ -d "$stories" ]; then cp "$stories"/bf16/tokenizer* "$scratch/random/bf16"; fi
-if [ "$what" = all ]; then
-  check_foreign bf16 "$scratch/random/bf16" mlx torch
-else
-  check_foreign bf16 "$scratch/random/bf16" mlx
-fi
+# shellcheck disable=SC2086
+check_foreign bf16 "$scratch/random/bf16" $others
 if [ -d "$stories" ]; then
   check_foreign stories "$stories/bf16" mlx
-  for dtype in f32 f16 bf16; do
+  for dtype in $dtypes; do
     check_model "stories-$dtype" "$stories/$dtype" \
       "$root/../shared/models/text/tinystories_eval_200.tok512.u16"
   done
