@@ -246,7 +246,7 @@ function quantized:error(weight) end
 ---is wrong.
 ---@class rondo.verification
 ---@field good boolean whether there are no problems
----@field problems table[] { what: "layer" or "tensor", name, problem }
+---@field problems table[] { what: "layer", "tensor" or "configuration", name, problem }
 ---The quantized ones: name, kind, shape, scheme, weights, mse, relative_error, snr_db, plain_error
 ---(the relative error of plain rounding), error, norm.
 ---@field layers table[]

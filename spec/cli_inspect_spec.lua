@@ -63,6 +63,26 @@ describe("rondo inspect", function()
     end
   end)
 
+  it("warns of parts of quantized layers where nothing says how they are quantized", function()
+    local path = "model.layers.0.self_attn.o_proj"
+    local source = quantized.model({ [path] = quantized.weight(16, 64, 1) }, "f32")
+    local folder = quantized.quantize(source, "compressed-tensors",
+                                      { [path] = rondo.int4 { group_size = 32 } })
+    good { "inspect", folder }
+    for _, what in ipairs { folder .. "/model.safetensors", folder } do
+      local code, out, err = run { "inspect", what }
+      assert.equal(0, code)
+      assert.truthy(out:find(path .. ".weight_packed", 1, true))
+      assert.equal(what ~= folder, err ~= "", err)
+      assert.equal(what ~= folder, err:find("nothing says how", 1, true) ~= nil)
+    end
+    os.remove(folder .. "/config.json")
+    for _, name in ipairs { "quantize", "plan" } do
+      local out = name == "quantize" and models.temporary() .. "/out" or nil
+      command.fails({ name, folder, out }, folder, path, "nothing says how")
+    end
+  end)
+
   it("gives statistics on request, opaque types without", function()
     local model = models.folder { { "a.weight", { 2, 3 }, bytes = floats(1, -3, 2, 0 / 0, 0, 5) },
                                   { "s", { 3 }, dtype = "F8_E4M3" } }

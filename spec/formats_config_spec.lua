@@ -1,6 +1,7 @@
 -- What config.json says of a quantization, where the tensors say something else: verify finds it,
 -- and what would be read wrongly is not opened. The checkpoints are good but for one change.
 
+local claims = require "rondo.formats.claims"
 local json = require "rondo.json"
 local models = require "spec.support.models"
 local quantized = require "spec.support.quantized"
@@ -76,6 +77,39 @@ describe("what the configuration says", function()
       assert.same({}, assert(rondo.verify(source, made(format, scheme))).problems)
     end)
   end
+
+  it("may be anything", function()
+    local strange = { 0, 33, -4, 4.5, 2^63, "x", "re:(", false, true, json.null, json.array {},
+                      json.object { { "a", 1 } }, json.array { 1, 2 }, json.array { "x" },
+                      json.array { json.array { 1 } } }
+    local function each_place(value, visit)
+      local keys = {}
+      for key in pairs(value) do keys[#keys + 1] = key end
+      for _, key in ipairs(keys) do
+        visit(value, key)
+        if type(value[key]) == "table" then each_place(value[key], visit) end
+      end
+    end
+    for format, scheme in pairs {
+      ["compressed-tensors"] = int4, gptq = int4, awq = int4, mlx = int4, modelopt = rondo.nvfp4,
+      bitsandbytes = rondo.nf4 { group_size = 64 },
+      fp8 = rondo.fp8 { group_size = { 128, 128 } } } do
+      local folder = made(format, scheme)
+      local config = quantized.json(folder)
+      each_place(config.quantization_config, function(place, key)
+        local before = place[key]
+        for _, value in ipairs(strange) do
+          place[key] = value
+          models.write(folder .. "/config.json", json.encode(config))
+          local opened = rondo.open(folder)
+          local good, problems = pcall(claims.check, opened or assert(rondo.open(source)))
+          assert(good, ("%s, %s = %s: %s"):format(format, key, json.encode(value), problems))
+          if opened then opened:close() end
+        end
+        place[key] = before
+      end)
+    end
+  end)
 
   it("compressed-tensors: bits, groups, symmetry, format, order", function()
     for _, case in ipairs {
@@ -218,8 +252,8 @@ describe("parts of quantized layers that belong to none", function()
         remove()
         local done, message, code = planned(folder)
         assert.is_nil(done)
-        assert.equal("unsupported", code)
-        assert.truthy(message:find("no configuration says how", 1, true), message)
+        assert.equal("format", code)
+        assert.truthy(message:find("nothing says how", 1, true), message)
         assert.truthy(message:find("model.layers.", 1, true), message)
         models.write(folder .. "/config.json", "{}")
       end

@@ -171,12 +171,12 @@ describe("what says that a checkpoint is quantized", function()
       local folder = folder_of(make(), plain)
       local made, message = rondo.plan(folder)
       assert.is_nil(made)
-      for _, piece in ipairs { folder, LAYER .. ".qweight", "nothing says how it is quantized" } do
+      for _, piece in ipairs { folder, LAYER .. ".", "nothing says how it is quantized" } do
         assert.truthy(message:find(piece, 1, true), message)
       end
       made, message = rondo.plan(folder .. "/model.safetensors")
       assert.is_nil(made)
-      assert.truthy(message:find("qweight", 1, true), message)
+      assert.truthy(message:find(LAYER .. ".", 1, true), message)
     end
   end)
 

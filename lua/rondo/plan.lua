@@ -884,14 +884,8 @@ function plan.make(model, given, level, where, reference)
     return nil, string.format("%s: already quantized (quant_method \"%s\"); quantize the original "
                               .. "checkpoint", model.path, model.quantization), "unsupported"
   end
-  local trace = not model.quantization and formats.trace(model.checkpoint)
-  if trace then
-    return nil, ("%s: '%s' is of a quantized layer, but nothing says how it is quantized: no "
-                 .. "quantization_config in config.json, no file that stands in for it")
-      :format(model.path, trace), "format"
-  end
   local stray = not model.quantization and strays.complaint(model.checkpoint)
-  if stray then return nil, ("%s: %s"):format(model.path, stray), "unsupported" end
+  if stray then return nil, ("%s: %s"):format(model.path, stray), "format" end
   for _, step in ipairs(recipe_of.body(o.recipe).transform or {}) do
     model = model:map(step[1], step[2])
   end

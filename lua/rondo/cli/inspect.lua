@@ -6,6 +6,7 @@ local output = require "rondo.cli.output"
 local planning = require "rondo.cli.planning"
 local progress = require "rondo.progress"
 local sizes = require "rondo.sizes"
+local strays = require "rondo.formats.strays"
 local text_table = require "rondo.text_table"
 
 local BINS = 24
@@ -197,6 +198,8 @@ return function(o)
     return output.lines(histogram_lines(find_histogram(model, o)))
   end
   local histogram = o.hist and find_histogram(model, o)
+  local stray = not model.quantization and strays.complaint(model.checkpoint)
+  if stray then warn(("%s: %s"):format(o.model, stray)) end
   local tensors, layers = inspect.tensors(model), inspect.quantized_layers(model)
   if o.stats then tensors = add_stats(model, tensors, layers) end
   if o.json then return write_json(model, tensors, layers, histogram) end

@@ -43,11 +43,17 @@ function properties.kind(about, kind)
   return data_type == kind
 end
 
+-- A block of { rows, cols }, or nil.
+local function block_of(block)
+  block = table_of(block)
+  return math.type(block[1]) == "integer" and math.type(block[2]) == "integer" and block or nil
+end
+
 -- Rows and columns that a group has of a matrix; nil for what is no size.
 local function extent(size, rows, cols)
   if size == "tensor" then return rows, cols end
   if size == "row" then return 1, cols end
-  if type(size) == "table" then return math.min(size[1], rows), math.min(size[2], cols) end
+  if block_of(size) then return math.min(size[1], rows), math.min(size[2], cols) end
   if math.type(size) == "integer" then return 1, math.min(size, cols) end
 end
 
@@ -117,11 +123,6 @@ local function add_targets(set, list, value, class)
     elseif type(target) == "string" and is_class(target) then class(target)
     elseif type(target) == "string" then set:add(target, value) end
   end
-end
-
-local function block_of(block)
-  block = table_of(block)
-  return math.type(block[1]) == "integer" and math.type(block[2]) == "integer" and block or nil
 end
 
 -- The group size of the weights of a group of layers, nil where they say none.

@@ -100,20 +100,6 @@ function formats.open(checkpoint, method, described, config)
   return require("rondo.formats." .. reader).open(checkpoint, described, config)
 end
 
--- What only quantized layers have.
-local codes = { "qweight", "weight_packed", "packed_weight", "quant_state.bitsandbytes__nf4",
-                "quant_state.bitsandbytes__fp4" }
-
---- The name of a tensor that only quantized layers have, or nil.
-function formats.trace(checkpoint)
-  local names, _, first = checkpoint:names(), checkpoint:groups()
-  for _, number in ipairs(first) do
-    for _, part in ipairs(codes) do
-      if ("." .. names[number]):sub(-#part - 1) == "." .. part then return names[number] end
-    end
-  end
-end
-
 --- Whether checkpoints of that quant_method are read.
 function formats.reads(method)
   return readers[method] ~= nil

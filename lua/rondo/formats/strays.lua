@@ -78,8 +78,9 @@ function strays.complaint(checkpoint, method, records)
       .. "configuration says the wrong method"):format(text.quote(path), more, part,
         text.quote(method))
   end
-  return ("layer %s%s is quantized, as its '%s' says, but no configuration says how"):format(
-    text.quote(path), more, part)
+  return ("%s%s is of a quantized layer, but nothing says how it is quantized: no "
+    .. "quantization_config in config.json, no file that stands in for it"):format(
+      text.quote(stored.member(path, part)), more)
 end
 
 return strays
