@@ -285,8 +285,8 @@ end
 -- @return a list, and one of those scales' names; or nil, message, code
 function read.records(checkpoint, config, find, scaled)
   local records, look, meta = {}, looker(checkpoint), record_type(checkpoint)
-  local dtype, layers = read.model_dtype(config), {}
-  for _, name in ipairs(checkpoint:names()) do
+  local names, dtype, layers = checkpoint:names(), read.model_dtype(config), {}
+  for _, name in ipairs(names) do
     local path, layer, message = find(look, name, (checkpoint:info(name)))
     if path and not layer then return bad_layer(path, message) end
     if path then
@@ -302,7 +302,7 @@ function read.records(checkpoint, config, find, scaled)
     end
   end
   if not scaled then return records, {} end
-  local others, path, message = others_of(checkpoint, checkpoint:names(), layers)
+  local others, path, message = others_of(checkpoint, names, layers)
   if not others then return bad_layer(path, message) end
   return records, others
 end
