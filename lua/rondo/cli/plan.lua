@@ -66,7 +66,9 @@ local function show(made)
   output.lines { "" }
   output.table(file_columns, made.files)
   output.lines { "", table.unpack(plan.summary(made)) }
-  if made.options.format == "fake" then output.lines { output.fake_note } end
+  if made.options.format == "fake" and made.totals.quantized > 0 then
+    output.lines { output.fake_note }
+  end
   return true
 end
 
