@@ -135,12 +135,13 @@ end
 
 --- A list of the model's layers: it answers the functions below.
 -- @param names    of all tensors, by number
--- @param records, others  layers of a quantized checkpoint, and tensors that belong to none of them,
---                         see rondo.formats
+-- @param records, others  layers of a quantized checkpoint, and tensors that belong to none of
+--                         them, see rondo.formats
 function layers.new(checkpoint, names, fields, records, others)
   local by_tensor, by_weight = index_records(records)
   local self = { checkpoint = checkpoint, names = names, fields = fields, records = by_tensor,
-                 others = others, whats = {}, depths = {}, look = neighbourhood(checkpoint, fields, by_weight) }
+                 others = others, whats = {}, depths = {},
+                 look = neighbourhood(checkpoint, fields, by_weight) }
   self.group_of, self.first = checkpoint:groups()
   return self
 end
