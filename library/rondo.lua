@@ -1043,6 +1043,11 @@ function rondo.model.is_model(value) end
 ---@return table<string, true> shared the names of tensors that are shared
 function rondo.model.layer_list(opened) end
 
+---What a model's configuration says of its quantization, as modules of rondo need it.
+---@param opened rondo.model what rondo.open gives
+---@return table quantization { method, described, records (nil where nobody reads the method) }
+function rondo.model.quantization_of(opened) end
+
 ---The layer that stands in exactly this tensor.
 ---@param opened rondo.model
 ---@param tensor_name string
