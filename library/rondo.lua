@@ -1043,6 +1043,12 @@ function rondo.model.is_model(value) end
 ---@return table<string, true> shared the names of tensors that are shared
 function rondo.model.layer_list(opened) end
 
+---What the configuration says of a model's quantization: { method, described, records }; without a
+---method where it is not quantized.
+---@param opened rondo.model
+---@return table said
+function rondo.model.quantization_of(opened) end
+
 ---What a model's configuration says of its quantization, as modules of rondo need it.
 ---@param opened rondo.model what rondo.open gives
 ---@return table quantization { method, described, records (nil where nobody reads the method) }
