@@ -1049,11 +1049,6 @@ function rondo.model.layer_list(opened) end
 ---@return table said
 function rondo.model.quantization_of(opened) end
 
----What a model's configuration says of its quantization, as modules of rondo need it.
----@param opened rondo.model what rondo.open gives
----@return table quantization { method, described, records (nil where nobody reads the method) }
-function rondo.model.quantization_of(opened) end
-
 ---The layer that stands in exactly this tensor.
 ---@param opened rondo.model
 ---@param tensor_name string
