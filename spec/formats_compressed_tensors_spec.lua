@@ -82,6 +82,23 @@ describe("compressed-tensors", function()
     end
   end
 
+  it("fills words with zeros behind the codes of a row", function()
+    for _, bits in ipairs { 2, 4, 8 } do
+      for _, symmetric in ipairs { true, false } do
+        local scheme = rondo["int" .. bits] { group_size = "row", symmetric = symmetric }
+        local _, _, parts = quantized.check({
+          format = "compressed-tensors", scheme = scheme, fitted = scheme, rows = 37, cols = 99,
+          given = { activations = "none" } }, packed_integer(bits))
+        local words, used = parts.weight_packed.shape[2], 99 * bits
+        for row = 0, 36 do
+          for bit = used, words * 32 - 1 do
+            assert.equal(0, field(parts.weight_packed.bytes, row * words * 32 + bit, 1))
+          end
+        end
+      end
+    end
+  end)
+
   it("describes packed integers", function()
     local scheme = rondo.int4 { group_size = 32, symmetric = false }
     local folder = quantized.check({

@@ -233,7 +233,7 @@ local function coded(source, scheme, o, base, wanted, sink)
     if not result then return failed(source, piece, what, row, col) end
     local scales, zeros = result.scale, result.zero
     local done, message, code = put_words(sink, store.codes, piece.row, piece.col,
-                                          tensors.words_of(layout, result))
+                                          tensors.words_of(layout, result, piece.rows, piece.cols))
     if not done then return nil, message, code end
     if done_band == band then return true end
     done_band = band
@@ -310,7 +310,7 @@ local function quantize_tile(source, scheme, place, tile, found, wanted, sink)
   if not result then return failed(source, tile, what, row, col) end
   if not store then return sink("values", result.values, tile.row, tile.col) end
   return put_words(sink, store.codes, tile.row, tile.col,
-                   tensors.words_of(store.codes.layout, result))
+                   tensors.words_of(store.codes.layout, result, tile.rows, tile.cols))
 end
 
 -- Quantizes a place of which `groups` were found, tile by tile.

@@ -81,7 +81,7 @@ local function direct_of(given, word)
 end
 
 --- A layout of a description as core.layout takes it, made once: native, dim, transposed, word;
---- unit: codes that only go together; direct: see ask.
+--- unit: codes that only go together; bits; direct: see ask.
 function tensors.layout(given)
   local parts = {}
   for name, value in pairs(given) do parts[#parts + 1] = name .. "=" .. text_of(value) end
@@ -90,7 +90,8 @@ function tensors.layout(given)
   if not known[text] then
     local made, word = core.layout(given), given.word or "u8"
     known[text] = { native = made, dim = given.dim or 1, transposed = given.transposed or false,
-                    unit = made:unit(), word = word, direct = direct_of(given, word) }
+                    unit = made:unit(), bits = given.bits, word = word,
+                    direct = direct_of(given, word) }
   end
   return known[text]
 end
@@ -102,11 +103,23 @@ function tensors.ask(layout, options)
   options.words, options.word_dtype, options.word_dim = true, direct.word, layout.dim
 end
 
---- The words of what core.quantize then gives.
-function tensors.words_of(layout, result)
+-- All codes flipped; what no code fills stays 0.
+local function flipped(layout, words, flip, rows, cols)
+  words = words ~ flip
+  local line = layout.dim == 1 and cols or rows
+  local rest = line % layout.native:unit()
+  if rest == 0 then return words end
+  local last = layout.native:words(line)
+  local place = (layout.dim == 1 and ":, %d:%d" or "%d:%d, :"):format(last, last)
+  words[place] = words[place] & ((1 << rest * layout.bits) - 1)
+  return words
+end
+
+--- The words of what core.quantize then gives for a tile of that shape.
+function tensors.words_of(layout, result, rows, cols)
   if not layout.direct then return layout.native:pack(result.codes) end
   local words, flip = result.words, layout.direct.flip
-  if flip then words = words ~ flip end
+  if flip then words = flipped(layout, words, flip, rows, cols) end
   if layout.direct.recode then words = layout.native:recode(words) end
   if layout.transposed then words = words:transpose():contiguous() end
   return words:view(layout.word)
