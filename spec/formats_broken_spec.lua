@@ -236,10 +236,15 @@ describe("broken quantized checkpoints", function()
       fails(broken, "bits must be an integer from 4 to 4")
     end
     good = made("compressed-tensors", rondo.int4 { group_size = 32 })
-    for _, value in ipairs { 0, -4, "x", 4.5 } do
+    for _, value in ipairs { 0, -4, "x", 4.5, 17, 2^40 } do
       local broken = copy(good)
       broken.config.quantization_config.config_groups.group_0.weights.num_bits = value
-      fails(broken, "num_bits must be an integer")
+      fails(broken, "num_bits must be an integer from 1 to 16")
+    end
+    for _, value in ipairs { 0, -2, "x", 4.5 } do
+      local broken = copy(good)
+      broken.config.quantization_config.config_groups.group_0.weights.group_size = value
+      fails(broken, "group_size must")
     end
     good = made("mlx", rondo.int4 { group_size = 32 })
     for _, name in ipairs { "bits", "group_size" } do

@@ -114,6 +114,7 @@ describe("what the configuration says", function()
   it("compressed-tensors: bits, groups, symmetry, format, order", function()
     for _, case in ipairs {
       { "num_bits 8", function(said) group(said).num_bits = 8 end },
+      { "no num_bits", function(said) group(said).num_bits = nil end },
       { "group_size 64", function(said) group(said).group_size = 64 end },
       { "strategy 'channel'", function(said) group(said).strategy = "channel" end },
       { "symmetric false", function(said) group(said).symmetric = false end },
@@ -189,6 +190,8 @@ describe("what the configuration says", function()
     local fp8 = rondo.fp8 { group_size = { 128, 128 } }
     disagrees(edit(made("fp8", fp8), function(said) said.weight_block_size = nil end), A,
               "says no weight_block_size", "fp8 128x128")
+    disagrees(edit(made("fp8", fp8), function(said) said.fmt = "e5m2" end), A, "says fmt 'e5m2'",
+              "fp8 128x128")
     source = source_before
     local nf4 = rondo.nf4 { group_size = 64 }
     disagrees(edit(made("bitsandbytes", nf4), function(said)

@@ -140,7 +140,7 @@ local function group_checks(group, format)
     if wanted ~= nil then checks[#checks + 1] = { field, value, property, wanted } end
   end
   local bits, kind = present(weights.num_bits), present(weights.type)
-  check("num_bits", bits, "bits", bits)
+  check("num_bits", bits, "bits", next(weights) and (bits or 8))
   check("type", kind, "kind", (kind == "int" or kind == "float") and kind or nil)
   local field, size = size_of(weights)
   check(field, weights[field], "group_size", size)
@@ -295,8 +295,10 @@ local function fp8(said)
   local field = present(said.modules_to_not_convert) and "modules_to_not_convert"
     or present(said.ignored_layers) and "ignored_layers" or "modules_to_not_convert"
   local block = block_of(present(said.weight_block_size))
+  local kind = present(said.fmt)
   return with_list(field, set_of(said[field]), {
     { "weight_block_size", block, "group_size", block or "tensor" },
+    type(kind) == "string" and not kind:find "e4m3" and { "fmt", kind, "never" } or nil,
   })
 end
 

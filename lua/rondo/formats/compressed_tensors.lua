@@ -346,11 +346,10 @@ local function misconfigured(described)
     if type(group) ~= "table" then
       return "quantization_config: each of config_groups must be an object"
     end
-    for _, name in ipairs { "num_bits", "group_size" } do
-      local weights = type(group.weights) == "table" and group.weights or {}
-      local _, message = read.integer(weights, name, name == "num_bits" and 1 or -1, 1 << 31)
-      if message then return message end
-    end
+    local weights = type(group.weights) == "table" and group.weights or {}
+    local _, bad_bits = read.integer(weights, "num_bits", 1, 16)
+    local _, bad_size = read.said_size(weights, "group_size")
+    if bad_bits or bad_size then return bad_bits or bad_size end
   end
 end
 
