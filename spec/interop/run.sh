@@ -4,9 +4,9 @@
 #
 #   sh spec/interop/run.sh quick|all [FOLDER]
 #
-#   quick  safetensors, numpy, mlx and mlx-lm: some 400 MB, ten minutes
-#   all    and torch, transformers, compressed-tensors, bitsandbytes, GPTQModel, AutoAWQ: some 7 GB,
-#          half an hour
+#   quick  safetensors, numpy, mlx and mlx-lm, models in bf16: some 400 MB, four minutes
+#   all    and torch, transformers, compressed-tensors, bitsandbytes, GPTQModel, AutoAWQ, models in
+#          f32 and f16, too: some 7 GB, half an hour and more
 #
 # FOLDER keeps the environment for the next time; without it, a temporary folder is used. rondo is
 # taken from $RONDO_BUILD (build). Models: some of random weights, made here, and stories260K where
