@@ -224,6 +224,11 @@ describe("broken quantized checkpoints", function()
       broken.config.quantization_config.bits = value
       fails(broken, "bits must be an integer from 2 to 8")
     end
+    for _, value in ipairs { 3, 5, 6, 7 } do
+      local broken = copy(good)
+      broken.config.quantization_config.bits = value
+      fails(broken, value .. " bits are not read: 2, 4 or 8 are")
+    end
     for _, value in ipairs { 0, -2, "x", 32.5, 2^40 } do
       local broken = copy(good)
       broken.config.quantization_config.group_size = value

@@ -162,6 +162,11 @@ describe("what the configuration says", function()
     } do
       disagrees(edit(made("gptq", int4), case[3]), case[1], case[2])
     end
+    local twice = edit(made("gptq", int4), function(said) -- readers take the one or the other
+      said.dynamic["+:.*self_attn.*"] = { bits = 8 }
+      said.dynamic["+:model\\.layers.*"] = { bits = 4 }
+    end)
+    assert.is_true(assert(rondo.verify(source, twice)).good)
     local asymmetric = made("gptq-v2", int4 { symmetric = false })
     disagrees(edit(asymmetric, function(said) said.sym = true end), A, "sym true")
     local folder = made("gptq", int4)
@@ -203,6 +208,22 @@ describe("what the configuration says", function()
     disagrees(edit(made("bitsandbytes", nf4), function(said)
       said.load_in_4bit, said.load_in_8bit = false, true
     end), A, "load_in_8bit true")
+    -- transformers keeps T5's wo, say, without a word: no layer of the name is quantized
+    local family = edit(made("bitsandbytes", nf4), function(said)
+      said.llm_int8_skip_modules = json.null
+    end)
+    assert.is_true(assert(rondo.verify(source, family)).good)
+    disagrees(edit((quantized.quantize(source, "bitsandbytes", { [B] = nf4 })), function(said)
+      said.llm_int8_skip_modules = json.null
+    end), A, "'llm_int8_skip_modules' does not name it")
+    disagrees(edit(made("modelopt", rondo.nvfp4), function(said)
+      said.config_groups.group_0.weights.group_size = 32
+    end), A, "group_size 32")
+    local groups = edit(made("modelopt", rondo.nvfp4), function(said) -- each for some layers
+      said.config_groups.group_1 = { targets = json.array { "re:.*mlp" },
+                                     weights = { num_bits = 8, type = "float" } }
+    end)
+    assert.is_true(assert(rondo.verify(source, groups)).good)
     disagrees(edit(made("modelopt", rondo.nvfp4), function(said) said.quant_algo = "FP8" end), A,
               "quant_algo 'FP8'")
     disagrees(edit(made("modelopt", rondo.nvfp4), function(said)
@@ -288,7 +309,10 @@ describe("parts of quantized layers that belong to none", function()
     assert(rondo.safetensors.save(folder .. "/model.safetensors", {
       ["layers.0.fc.weight"] = rondo.randn({ 64, 64 }, 1),
       ["layers.0.fc.weight_scale"] = rondo.randn({ 64, 1 }, 2),
-      ["layers.0.norm.scales"] = rondo.randn({ 64 }, 3) }))
+      ["layers.0.norm.scales"] = rondo.randn({ 64 }, 3),
+      ["flow.0.scales"] = rondo.randn({ 64 }, 4), ["flow.0.biases"] = rondo.randn({ 64 }, 5),
+      ["router.weight_scale"] = rondo.randn({ 1 }, 6), ["weight_scale"] = rondo.randn({ 1 }, 7),
+      ["graph.g_idx"] = rondo.zeros({ 64 }, "i32") }))
     assert(planned(folder))
   end)
 
@@ -327,5 +351,12 @@ describe("expressions of Python's", function()
     assert.is_nil(regex.compile("(a*)*b")(("a"):rep(40)))
     assert.is_nil(regex.compile("(a|a)*b")(("a"):rep(40)))
     assert.is_nil(regex.compile(".*x")(("a"):rep(1000000)))
+    for _, nothing in ipairs { "(|)", "(?:(?=)|(?=))", "(?:^|^)" } do
+      assert.is_nil(regex.compile(nothing:rep(30) .. "(?!)")("a"), nothing)
+    end
+    local hanging = regex.compile("(a*)*b") -- it is given up for good
+    assert.is_false(hanging("c"))
+    assert.is_nil(hanging(("a"):rep(40)))
+    assert.is_nil(hanging("c"))
   end)
 end)

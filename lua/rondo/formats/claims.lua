@@ -7,6 +7,8 @@
 --            quantized; or nil, nil where that cannot be told
 --   looked_for(path) -> why engines would look for codes of a module that is not quantized, or nil
 --   head     whether they look for lm_head, too
+--   by_kind  engines leave out kinds of modules that the configuration does not name: they look
+--            for a module if another of the same last name is quantized
 --   contradiction  where the configuration contradicts itself: what is wrong
 -- A check is { field, value (nil: it is not there), property, wanted }: `property` (below) holds a
 -- layer against `wanted`.
@@ -64,6 +66,11 @@ function properties.group_size(about, size)
   local height, width = extent(size, rows, cols)
   local own_height, own_width = extent(about.layer.scheme.group_size, rows, cols)
   return height == own_height and width == own_width
+end
+
+-- What is said of blocks holds for codes of 8 bits alone: experts may have others.
+function properties.block_of_fp8(about, size)
+  return about.layer.scheme.data_type ~= "fp8" or properties.group_size(about, size)
 end
 
 function properties.symmetric(about, symmetric)
@@ -243,7 +250,7 @@ local function gptq(said)
   function self.of(path)
     local found, unknown = dynamic:find(path)
     if any_false(found) then return nil, #found == 1 and "dynamic" or nil end
-    if unknown then return nil end
+    if unknown or #found > 1 then return nil end -- which one holds, engines decide
     if listed(path) == false and not path:find "lm_head$" then
       return nil, "modules_in_block_to_quantize"
     end
@@ -269,14 +276,16 @@ local function set_of(...)
   return set
 end
 
-local function with_list(field, left, checks, anywhere)
+-- o: anywhere (names are parts of paths, of whole segments or not), by_kind
+local function with_list(field, left, checks, o)
   return {
+    by_kind = o.by_kind,
     of = function(path)
       if left:has_run(path) then return nil, field end
       return checks
     end,
     looked_for = function(path)
-      local found = anywhere and left:has_part(path) or left:has_run(path)
+      local found = o.anywhere and left:has_part(path) or left:has_run(path)
       return not found and ("'%s' does not name it"):format(field) or nil
     end,
   }
@@ -288,7 +297,7 @@ local function awq(said)
   return with_list("modules_to_not_convert", set_of(said.modules_to_not_convert), {
     size and { field, size, "group_size", whole_row(size) },
     present(said.zero_point) == false and { "zero_point", false, "middle", true } or nil,
-  }, true)
+  }, { anywhere = true })
 end
 
 local function fp8(said)
@@ -297,9 +306,9 @@ local function fp8(said)
   local block = block_of(present(said.weight_block_size))
   local kind = present(said.fmt)
   return with_list(field, set_of(said[field]), {
-    { "weight_block_size", block, "group_size", block or "tensor" },
+    { "weight_block_size", block, "block_of_fp8", block or "tensor" },
     type(kind) == "string" and not kind:find "e4m3" and { "fmt", kind, "never" } or nil,
-  })
+  }, { by_kind = true })
 end
 
 local function bitsandbytes(said)
@@ -315,7 +324,8 @@ local function bitsandbytes(said)
   if four and type(double) == "boolean" then
     checks[#checks + 1] = { "bnb_4bit_use_double_quant", double, "double", double }
   end
-  return with_list("llm_int8_skip_modules", set_of(said.llm_int8_skip_modules), checks)
+  return with_list("llm_int8_skip_modules", set_of(said.llm_int8_skip_modules), checks,
+                   { by_kind = true })
 end
 
 -- What codes are by parts of the algorithms' names: NVFP4, W4A16_NVFP4, FP8, FP8_PB_WO, ...
@@ -339,7 +349,9 @@ local function modelopt(said)
   if math.type(size) == "integer" then
     checks[#checks + 1] = { "group_size", size, "group_size", size }
   end
-  for _, group in pairs(table_of(present(said.config_groups))) do
+  local groups = table_of(present(said.config_groups))
+  local first, group = next(groups)
+  if first ~= nil and next(groups, first) == nil then -- several are for some layers each
     local weights = table_of(table_of(group).weights)
     for _, field_of in ipairs { { "num_bits", "bits" }, { "group_size", "group_size" } } do
       local value = present(weights[field_of[1]])
@@ -416,13 +428,17 @@ local function collector()
   end
 end
 
+local function last_name(path) return path:match "[^.]*$" end
+
 local function above_number(path) return path:match "^(.-)%.?%d+%." end
 
 local expected_kinds = { linear = true, expert = true }
 
 -- Whether engines look for a layer that is not quantized, as for others of its stack that are.
-local function is_looked_for(claimant, layer, stacks, depth)
+-- kinds: the last names of those that are.
+local function is_looked_for(claimant, layer, stacks, kinds, depth)
   if layer.transposed or layer.rank ~= 2 then return false end
+  if claimant.by_kind and not kinds[last_name(layer.name)] then return false end
   if layer.kind == "lm_head" then return claimant.head end
   if layer.depth and depth and layer.depth >= depth then return false end -- predicts more tokens
   local stack = above_number(layer.name)
@@ -467,13 +483,14 @@ function claims.check(model, middle)
   if not method then return {} end
   local claimant, records = method(quantization.described, model.config), quantization.records
   local list, add = collector()
-  local common, stacks = {}, {}
+  local common, stacks, kinds = {}, {}, {}
   if claimant.contradiction then add(claimant.contradiction, "") end
   for _, record in ipairs(records) do
     if shape_of.count(record.shape) > 0 then
       check_quantized(model, claimant, record, middle or {}, add, common)
       local stack = above_number(record.name)
       if stack then stacks[stack] = true end
+      kinds[last_name(record.name)] = true
     end
   end
   for problem, count in pairs(common) do
@@ -481,7 +498,8 @@ function claims.check(model, middle)
   end
   if quantization.method == "gptq" then check_parts(model, records, add) end
   for path, layer in model:layers() do
-    local why = not layer.quantized and is_looked_for(claimant, layer, stacks, model.depth)
+    local why = not layer.quantized and is_looked_for(claimant, layer, stacks, kinds,
+                                                            model.depth)
       and claimant.looked_for(path)
     if why then add(("is not quantized, but %s"):format(why), path) end
   end

@@ -244,6 +244,10 @@ local function checked(given)
   local message
   said.bits, message = read.integer(given, "bits", 2, 8)
   if message then return nil, message, "format" end
+  if said.bits and not allowed_bits[said.bits] then
+    return nil, ("quantization_config: %d bits are not read: 2, 4 or 8 are"):format(said.bits),
+           "unsupported"
+  end
   said.group_size, message = read.said_size(given, "group_size")
   if message then return nil, message, "format" end
   return said

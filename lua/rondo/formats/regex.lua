@@ -5,7 +5,9 @@
 local regex = {}
 
 local LONGEST = 4096 -- bytes of an expression
-local STEPS = 100000 -- of one match; expressions come with checkpoints and may be made to hang
+-- Expressions come with checkpoints and may be made to hang.
+local STEPS = 100000 -- of one match; an expression that once needs more is given up
+local MOST_STEPS = 20000000 -- of all matches of an expression, as many as 100,000 honest ones need
 local MOST = 1000 -- repetitions that a number in braces may ask for
 
 local function misunderstood() error(regex, 0) end
@@ -60,7 +62,7 @@ end
 -- ---- Matchers ----
 
 -- A matcher is a function (state, at, behind) -> whether the text matches from byte `at` on and
--- behind(at of what follows) is true. state: { text, steps }.
+-- behind(at of what follows) is true. state: { text, steps }; each matcher spends some.
 
 local function spend(state)
   state.steps = state.steps - 1
@@ -76,6 +78,7 @@ end
 
 local function sequence(list)
   local function from(i, state, at, behind)
+    spend(state)
     if i > #list then return behind(at) end
     return list[i](state, at, function(next_at) return from(i + 1, state, next_at, behind) end)
   end
@@ -85,6 +88,7 @@ end
 local function either(list)
   return function(state, at, behind)
     for _, matcher in ipairs(list) do
+      spend(state)
       if matcher(state, at, behind) then return true end
     end
     return false
@@ -109,6 +113,7 @@ end
 
 local function ahead(matcher, wanted)
   return function(state, at, behind)
+    spend(state)
     return matcher(state, at, function() return true end) == wanted and behind(at)
   end
 end
@@ -125,7 +130,10 @@ local places = {
 function places.B(text, at) return not places.b(text, at) end
 
 local function place(name)
-  return function(state, at, behind) return places[name](state.text, at) and behind(at) end
+  return function(state, at, behind)
+    spend(state)
+    return places[name](state.text, at) and behind(at)
+  end
 end
 
 -- ---- Reading ----
@@ -219,12 +227,16 @@ end
 local function finished() return true end
 
 --- What an expression matches from the beginning of a text on, as re.match of Python's.
--- @return a function (text) -> true, false, or nil where that takes too long; nil for an expression
---         that is not understood
+-- @return a function (text) -> true, false, or nil where that takes too long, as from then on for
+--         all texts; nil for an expression that is not understood
 function regex.compile(expression)
-  local matcher = understood(read, expression)
+  local matcher, left = understood(read, expression), MOST_STEPS
   return matcher and function(text)
-    return understood(matcher, { text = text, steps = STEPS }, 1, finished)
+    local state = { text = text, steps = math.min(STEPS, left) }
+    left = left - state.steps
+    local found = understood(matcher, state, 1, finished)
+    left = found == nil and 0 or left + state.steps
+    return found
   end
 end
 

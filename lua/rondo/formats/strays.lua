@@ -6,7 +6,7 @@ local text = require "rondo.model.text"
 
 local strays = {}
 
--- What names of such tensors end in, as no plain model's do.
+-- What names of such tensors end in.
 local parts = {
   "weight_packed", "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale",
   "weight_shape", "weight_zero_point", "weight_g_idx", "qweight", "qzeros", "g_idx",
@@ -31,16 +31,21 @@ local function split(name)
   end
 end
 
+-- Those that plain models have as well: they say something beside codes alone.
+local common = { weight_scale = true, g_idx = true }
+
 local floats = { f64 = true, f32 = true, f16 = true, bf16 = true }
 
 -- Whether a module whose codes nobody reads is none that has a plain weight as well (scales go
--- along with weights that are quantized while a model runs). Many things are called scales.
-local function is_stray(checkpoint, path, part)
+-- along with weights that are quantized while a model runs). Many things are called scales; with
+-- biases and without a weight they are a layer's where others are quantized so.
+local function is_stray(checkpoint, path, part, others)
   local weight = checkpoint:info(stored.member(path, "weight"))
   if part == "scales" then
-    return weight == "u32" or not weight and checkpoint:has(stored.member(path, "biases"))
+    return weight == "u32" or not weight and others
+      and checkpoint:has(stored.member(path, "biases"))
   end
-  return not floats[weight]
+  return not floats[weight] and (weight ~= nil or not common[part])
 end
 
 --- The first tensor in file order that is a part of a layer which nobody reads.
@@ -59,7 +64,7 @@ function strays.find(checkpoint, records)
   for number, name in ipairs(names) do
     local path, part = nil, nil
     if wanted[group_of[number]] then path, part = split(name) end
-    if path and not known[path] and is_stray(checkpoint, path, part) then
+    if path and not known[path] and is_stray(checkpoint, path, part, records ~= nil) then
       known[path], count = true, count + 1
       if not path_found then path_found, part_found = path, part end
     end
